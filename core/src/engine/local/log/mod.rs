@@ -1,0 +1,1 @@
+//! The log: an unbroken tail of records over a sorted base.

@@ -1,0 +1,1 @@
+//! The view: versioned memtables over an ordered store that can be rebuilt.

@@ -1,0 +1,25 @@
+//! The doors to the outside: time, chance and files. Nothing else in this crate opens them.
+
+pub mod clock;
+pub mod entropy;
+pub mod files;
+
+use std::sync::Arc;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
+
+/// The parts of the outside world that a database is given at open.
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where chance comes from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Default for Env {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+    }
+}

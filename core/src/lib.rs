@@ -1,0 +1,16 @@
+//! Kappa: the backend core of a small team in one native library.
+#![allow(dead_code, reason = "removed when the layers below are joined")]
+
+mod cpu;
+mod engine;
+mod env;
+mod error;
+mod kappa;
+mod operation;
+mod options;
+mod partition;
+mod executor;
+mod random;
+mod store;
+
+pub use error::{Error, ErrorKind, Result};

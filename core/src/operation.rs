@@ -1,0 +1,1 @@
+//! Every domain call as data.

@@ -1,0 +1,1 @@
+//! Keys to partitions, transactions, the committer and the feed.

@@ -1,0 +1,1 @@
+//! The parallel histogram of random numbers.

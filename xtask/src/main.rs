@@ -1,0 +1,2 @@
+//! Recipes for test, tidy, bench and soak.
+fn main() {}
