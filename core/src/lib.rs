@@ -1,16 +1,27 @@
 //! Kappa: the backend core of a small team in one native library.
 #![allow(dead_code, reason = "removed when the layers below are joined")]
 
-mod cpu;
-mod engine;
-mod env;
 mod error;
 mod kappa;
-mod operation;
 mod options;
-mod partition;
+
+mod engine;
+pub mod env;
 mod executor;
-mod random;
+mod operation;
+mod partition;
 mod store;
 
+pub mod cpu;
+pub mod random;
+
+pub use engine::{Direction, Durability, EventKind};
 pub use error::{Error, ErrorKind, Result};
+pub use executor::{CallOptions, Pending};
+pub use kappa::{Change, Feed, FeedStart, Info, Kappa};
+pub use operation::{
+    Answer, CollectionInfo, CollectionName, Definition, Entry, IndexDefinition, ListRequest, Operation, Order, Page,
+    Version,
+};
+pub use options::{Options, ViewKind};
+pub use store::document::Document;

@@ -220,7 +220,8 @@ pub struct Record {
 impl Record {
     /// Bytes of all writes and events, as counted against [`MAX_OPERATION_BYTES`].
     pub fn len(&self) -> usize {
-        let events: usize = self.events.iter().map(|event| event.collection.len() + event.id.len() + event.key.len()).sum();
+        let events: usize =
+            self.events.iter().map(|event| event.collection.len() + event.id.len() + event.key.len()).sum();
         self.writes.iter().map(Write::len).sum::<usize>() + events
     }
 

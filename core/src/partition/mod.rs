@@ -1,1 +1,6 @@
-//! Keys to partitions, transactions, the committer and the feed.
+//! A partition: operations in, one ordered log of records out.
+
+pub mod layer;
+pub mod transaction;
+
+pub use transaction::{Halt, Moment, Run, Transaction};

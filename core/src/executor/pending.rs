@@ -1,0 +1,73 @@
+//! An answer that is on its way: a future that can also be waited for.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The answer of a call. Await it, or block on it with [`Pending::wait`]; dropping it gives up the
+/// answer, not the call.
+#[must_use = "a call's failure shows only in its answer"]
+pub struct Pending<T>(Pin<Box<dyn Future<Output = Result<T>> + Send>>);
+
+impl<T: Send + 'static> Pending<T> {
+    /// An answer that is there already.
+    pub fn ready(answer: Result<T>) -> Self {
+        Self(Box::pin(std::future::ready(answer)))
+    }
+
+    /// The answer that `future` will give.
+    pub fn new(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+        Self(Box::pin(future))
+    }
+
+    /// The answer that arrives on `receiver`; a sender that is dropped means the partition stopped.
+    pub fn receive(receiver: oneshot::Receiver<Result<T>>) -> Self {
+        Self::new(async move {
+            receiver.await.unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Ambiguous, "the partition stopped before it answered; reopen and read"))
+            })
+        })
+    }
+
+    /// The answer turned into what the caller asked for.
+    pub fn map<U: Send + 'static>(self, convert: impl FnOnce(T) -> Result<U> + Send + 'static) -> Pending<U> {
+        Pending::new(async move { convert(self.await?) })
+    }
+
+    /// Blocks this thread until the answer is there.
+    ///
+    /// # Errors
+    /// Whatever the call answered.
+    pub fn wait(self) -> Result<T> {
+        block_on(self.0)
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+/// Runs one future on this thread, parked between polls.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
