@@ -1,0 +1,1 @@
+//! The change feed: the events of committed records, with the new values.
