@@ -17,8 +17,8 @@ pub mod random;
 
 pub use engine::{Direction, Durability, EventKind};
 pub use error::{Error, ErrorKind, Result};
-pub use executor::{CallOptions, Pending};
-pub use kappa::{Change, Feed, FeedStart, Info, Kappa};
+pub use executor::{CallOptions, Change, FeedStart, Info, Pending};
+pub use kappa::{Feed, Kappa};
 pub use operation::{
     Answer, CollectionInfo, CollectionName, Definition, Entry, IndexDefinition, ListRequest, Operation, Order, Page,
     Version,

@@ -386,3 +386,32 @@ impl Operation {
 pub fn run(operation: &Operation, transaction: &mut Transaction<'_>) -> Run<Answer> {
     crate::store::run(operation, transaction)
 }
+
+/// As [`run`], and safe to repeat: the same key with the same operation answers what the first run did.
+///
+/// # Errors
+/// `Conflict` when the key came with another operation.
+pub fn run_once(operation: &Operation, key: &str, transaction: &mut Transaction<'_>) -> Run<Answer> {
+    crate::store::run_once(operation, key, transaction)
+}
+
+/// Moves every version at or above `from` by `by`.
+pub fn renumber(answer: &mut Answer, from: Sequence, by: Sequence) {
+    let moved = |entry: &mut Entry| {
+        if entry.version.0 >= from {
+            entry.version.0 += by;
+        }
+    };
+    match answer {
+        Answer::Written(entry) | Answer::Entry(Some(entry)) => moved(entry),
+        Answer::Entries(entries) => entries.iter_mut().flatten().for_each(moved),
+        Answer::Page(page) => page.entries.iter_mut().for_each(moved),
+        Answer::Batch(answers) => answers.iter_mut().for_each(|answer| renumber(answer, from, by)),
+        Answer::Entry(None)
+        | Answer::Deleted(_)
+        | Answer::Count(_)
+        | Answer::Collection(_)
+        | Answer::Collections(_)
+        | Answer::More(_) => {}
+    }
+}
