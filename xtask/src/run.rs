@@ -104,3 +104,85 @@ impl Started {
         self.0.elapsed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::RECIPES;
+
+    const fn shell(script: &'static [&'static str], makes: Option<&'static str>) -> Step {
+        Step {
+            name: "made up",
+            program: "sh",
+            arguments: script,
+            variables: &[],
+            takes_words: false,
+            needs: None,
+            makes,
+        }
+    }
+
+    /// A folder that goes with the test.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("the temporary folder can be written");
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    // A committed file went stale because the code changed and nobody made it again.
+    #[test]
+    fn a_generated_file_that_changes_is_named() {
+        let folder = Folder::new("stale");
+        let generator: &[&[Step]] = &[&[shell(&["-c", "echo new"], Some("made.txt"))]];
+        std::fs::write(folder.0.join("made.txt"), "old\n").expect("the folder can be written");
+        let message = generators(&folder.0, generator).expect_err("the file was stale");
+        assert!(message.contains("made.txt"), "{message}");
+        assert_eq!(generators(&folder.0, generator), Ok(()), "made again it is up to date");
+    }
+
+    // A generator that breaks half-way must not leave its broken output where the good file was.
+    #[test]
+    fn a_generator_that_fails_or_is_silent_leaves_the_old_file() {
+        let folder = Folder::new("broken");
+        let file = folder.0.join("made.txt");
+        std::fs::write(&file, "old\n").expect("the folder can be written");
+        for script in [&["-c", "echo half; exit 1"] as &[&str], &["-c", "true"]] {
+            assert!(steps(&folder.0, &[shell(script, Some("made.txt"))], &[]).is_err());
+            assert_eq!(std::fs::read_to_string(&file).expect("the file is there"), "old\n");
+        }
+    }
+
+    #[test]
+    fn the_first_failure_ends_the_recipe() {
+        let folder = Folder::new("order");
+        let recipe = [shell(&["-c", "exit 3"], None), shell(&["-c", "echo ran > later"], None)];
+        assert!(steps(&folder.0, &recipe, &[]).is_err());
+        assert!(!folder.0.join("later").exists(), "the step behind the failure ran");
+    }
+
+    #[test]
+    fn what_a_step_needs_is_named_when_it_is_missing() {
+        let folder = Folder::new("needs");
+        let step = Step { needs: Some("benches/Cargo.toml"), ..shell(&["-c", "true"], None) };
+        let message = steps(&folder.0, &[step], &[]).expect_err("the file is missing");
+        assert!(message.contains("benches/Cargo.toml"), "{message}");
+    }
+
+    // `cargo xtask lint core` would look as if only the core was checked.
+    #[test]
+    fn words_that_no_step_takes_are_refused() {
+        for recipe in RECIPES.iter().filter(|recipe| !recipe.steps.iter().any(|step| step.takes_words)) {
+            assert!(steps(Path::new("."), recipe.steps, &["core".to_owned()]).is_err(), "{}", recipe.name);
+        }
+    }
+}

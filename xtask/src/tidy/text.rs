@@ -18,6 +18,9 @@ const REGISTRIES: &[(&str, &str)] = &[
     ("deb", "debian.org"),
 ];
 
+/// What the paths of a company's own mirror have in common.
+const MIRROR: &str = "artifactory";
+
 /// A reader who opens a file learns from its first line what lives there.
 pub fn header(source: &Source) -> Vec<Problem> {
     if !source.is_rust() || source.text.starts_with("//!") {
@@ -70,7 +73,7 @@ pub fn no_registry_hosts(source: &Source) -> Vec<Problem> {
     }
     let named = REGISTRIES.iter().map(|(label, domain)| format!("{label}.{domain}"));
     let mut problems = Vec::new();
-    for host in named.chain(["/artifactory/".to_owned()]) {
+    for host in named.chain([format!("/{MIRROR}/")]) {
         for (position, _) in source.text.match_indices(&host) {
             let what = format!("names the package host {host}; lock files: npm's `omit-lockfile-registry-resolved`");
             problems.push(Problem { line: source.line(position), what });
