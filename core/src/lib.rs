@@ -1,7 +1,7 @@
 //! Kappa: the backend core of a small team in one native library.
 #![allow(dead_code, reason = "removed when the layers below are joined")]
 
-mod cpu;
+pub mod cpu;
 mod engine;
 mod env;
 mod error;
@@ -10,7 +10,7 @@ mod operation;
 mod options;
 mod partition;
 mod executor;
-mod random;
+pub mod random;
 mod store;
 
 pub use error::{Error, ErrorKind, Result};
