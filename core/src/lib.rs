@@ -5,11 +5,11 @@ pub mod cpu;
 mod engine;
 mod env;
 mod error;
+mod executor;
 mod kappa;
 mod operation;
 mod options;
 mod partition;
-mod executor;
 pub mod random;
 mod store;
 

@@ -1,5 +1,7 @@
 //! Whether the counts follow the distribution they claim.
 
+#![expect(clippy::print_stdout, reason = "a failing test shows its seed and figures")]
+
 use super::statistics::{SIGMAS, chi_square, kolmogorov_smirnov, normal_share_below, sigmas};
 use super::*;
 
@@ -89,7 +91,9 @@ fn small_outcomes_have_their_exact_chances() {
 #[test]
 fn sampled_counts_have_the_mean_and_spread_of_draws() {
     let runs = 2_000_u32;
-    for (count, values) in [(1_000_u64, 4_u32), (10_000_000_000_000, 1_000), (100_000_000_000_001, 5), (u64::MAX / 1_000, 2)] {
+    for (count, values) in
+        [(1_000_u64, 4_u32), (10_000_000_000_000, 1_000), (100_000_000_000_001, 5), (u64::MAX / 1_000, 2)]
+    {
         let chance = 1.0 / f64::from(values);
         let (mean, variance) = (count as f64 * chance, count as f64 * chance * (1.0 - chance));
         let (mut sum, mut squares) = (0.0, 0.0);

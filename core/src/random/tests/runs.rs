@@ -1,5 +1,7 @@
 //! Threads, cancelling and progress.
 
+#![expect(clippy::print_stdout, reason = "a failing test shows its seed and figures")]
+
 use super::*;
 
 /// Counts that depended on who made which chunk could never be repeated on another machine.
@@ -14,8 +16,9 @@ fn any_number_of_threads_gives_the_same_counts() {
             println!("seed=11 values={values} threads={threads}");
             for limit in [1, threads] {
                 let pool = pool_of(threads);
-                assert_eq!(draw::counts(&pool, 11, count, values, limit, &control).unwrap(), expected);
-                let parts = multinomial::counts(&pool, 11, u64::MAX / 100, values, limit, &control).unwrap();
+                assert_eq!(draw::counts(&pool, 11, count, values, limit, &control).expect("nobody cancels"), expected);
+                let parts =
+                    multinomial::counts(&pool, 11, u64::MAX / 100, values, limit, &control).expect("nobody cancels");
                 assert_eq!(parts, sampled);
             }
         }
@@ -48,7 +51,7 @@ fn dropping_the_guard_stops_a_run_that_is_under_way() {
             std::thread::yield_now();
         }
         drop(guard);
-        assert_eq!(run.join().unwrap(), ErrorKind::Cancelled);
+        assert_eq!(run.join().expect("the run does not panic"), ErrorKind::Cancelled);
         assert!(control.is_cancelled() && control.progress() < 1.0);
     }
 }
@@ -61,7 +64,7 @@ fn progress_ends_at_one_and_a_disarmed_guard_lets_the_run_be() {
             let control = Control::new();
             assert!(control.progress() < f64::EPSILON);
             let guard = control.cancel_on_drop();
-            histogram(&HistogramRequest::new().method(method).count(count).control(&control)).unwrap();
+            histogram(&HistogramRequest::new().method(method).count(count).control(&control)).expect("nobody cancels");
             guard.disarm();
             assert!(control.progress() >= 1.0 && !control.is_cancelled());
         }
@@ -71,7 +74,7 @@ fn progress_ends_at_one_and_a_disarmed_guard_lets_the_run_be() {
 /// Requests of one process share one pool: a pool per request would let them crowd out the host's threads.
 #[test]
 fn the_pool_is_made_once_and_fits_the_quota() {
-    let first = pool::shared().unwrap();
-    assert!(std::ptr::eq(first, pool::shared().unwrap()));
+    let first = pool::shared().expect("the machine gives threads");
+    assert!(std::ptr::eq(first, pool::shared().expect("the machine gives threads")));
     assert_eq!(first.current_num_threads(), parallelism());
 }
