@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod entropy;
 pub mod files;
+pub mod host;
 pub mod lock;
 
 use std::sync::Arc;
