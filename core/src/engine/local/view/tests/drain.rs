@@ -74,7 +74,7 @@ pub(super) fn old_snapshot_keeps_its_version(view: &View) {
     assert_eq!(value_of(view, b"k").unwrap(), "new");
 }
 
-fn impatient() -> ViewOptions {
+pub(super) fn impatient() -> ViewOptions {
     ViewOptions { snapshot_wait: Duration::from_millis(1), cache_bytes: 0, ..options() }
 }
 

@@ -7,7 +7,6 @@ mod model;
 mod planted;
 mod sled;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,8 +87,4 @@ fn value_of(view: &View, key: &[u8]) -> Option<Bytes> {
 
 fn memory(options: ViewOptions) -> View {
     View::open(None, options, StoreState::Empty).unwrap()
-}
-
-fn shared<T>(value: T) -> Arc<T> {
-    Arc::new(value)
 }

@@ -71,10 +71,10 @@ fn compare(random: &mut StdRng, model: &Model, snapshot: &dyn Snapshot, story: &
 
 /// One life of a view: writes in groups of random size, reads at old and new snapshots, drains at
 /// random moments, and (with a directory) reopens from what the manifest says.
-fn live(seed: u64, steps: usize, dir: Option<&Path>) {
+pub(super) fn live(seed: u64, steps: usize, dir: Option<&Path>, options: &ViewOptions) {
     let mut random = StdRng::seed_from_u64(seed);
     let (manifest, mut model) = (Manifest::default(), Model::default());
-    let mut view = View::open(dir, options(), StoreState::Empty).unwrap();
+    let mut view = View::open(dir, options.clone(), StoreState::Empty).unwrap();
     let mut log: Vec<(Sequence, Record)> = Vec::new();
     let mut held: Vec<Arc<dyn Snapshot>> = Vec::new();
     for step in 0..steps {
@@ -130,7 +130,7 @@ fn reopen(dir: &Path, manifest: &Manifest, log: &[(Sequence, Record)]) -> View {
 #[test]
 fn memory_answers_like_the_model() {
     for seed in 0..12 {
-        live(seed, 150, None);
+        live(seed, 150, None, &options());
     }
 }
 
@@ -139,7 +139,7 @@ fn memory_answers_like_the_model() {
 fn sled_answers_like_the_model() {
     for seed in 0..4 {
         let dir = tempfile::tempdir().unwrap();
-        live(seed, 100, Some(&dir.path().join("view-1")));
+        live(seed, 100, Some(&dir.path().join("view-1")), &options());
         let blobs = std::fs::read_dir(dir.path().join("view-1/blobs")).unwrap().count();
         assert_eq!(blobs, 0, "seed={seed}: sled keeps values in files that it never syncs");
     }
