@@ -1,4 +1,4 @@
-//! Captured texts of two machines, and this one.
+//! Texts as an x86 and an arm64 kernel write them, and this machine.
 
 #![expect(clippy::print_stdout, reason = "a failing test shows its seed and figures")]
 

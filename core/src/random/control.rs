@@ -35,7 +35,7 @@ impl Control {
         Self::default()
     }
 
-    /// Asks the run to stop; it answers `Cancelled` within a few milliseconds.
+    /// Asks the run to stop; it answers `Cancelled` within milliseconds, a range of millions within tens of them.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
     }

@@ -25,7 +25,8 @@ use crate::error::Result;
 /// Counts how often each value of a range comes up among uniform random draws.
 ///
 /// The call blocks until the answer is there, on a pool of its own; call it from a thread that may wait. The same
-/// seed, count, range and method give the same counts on every machine and any number of threads.
+/// seed, count, range and method give the same counts on any number of threads; those of [`Method::Draw`] are the same on
+/// every machine, those of [`Method::Multinomial`] on machines whose logarithms round alike.
 ///
 /// # Examples
 /// ```

@@ -20,12 +20,13 @@ pub const MAX_VALUES: u32 = 1 << 24;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Method {
-    /// Makes every draw: work grows with the count, about 10^8 draws in well under a second on two cores.
+    /// Makes every draw: work grows with the count, 10^8 draws take well under a second on two cores. Above 2^16 values
+    /// each thread needs 4 bytes per value; together they take at most 1 GiB, with fewer threads if need be.
     #[default]
     Draw,
-    /// Samples the counts themselves from the multinomial distribution, without single draws. One binomial per value
-    /// up to a count of 10^13; above that about `count / 10^13 * log2(values)` more, so that a count of `u64::MAX` over
-    /// 1 000 values takes about a second.
+    /// Samples the counts themselves from the multinomial distribution, without single draws: one binomial of some 60 ns
+    /// per value, and above a count of 10^13 about `count / 10^13 * log2(values)` more. `u64::MAX` draws of 1 000 values
+    /// take about a second on two cores, of [`MAX_VALUES`] values some seconds.
     Multinomial,
 }
 

@@ -19,7 +19,7 @@ pub fn render(histogram: &Histogram, width: u32, height: u32) -> String {
     let (least, most) = extremes(histogram.counts());
     let title = format!("{} random numbers from {start} to {end}", grouped(histogram.count()));
     let summary = format!(
-        "least frequent value {}, most frequent {}; method {}, seed {}",
+        "each value came up {} to {} times; method {}, seed {}",
         grouped(least),
         grouped(most),
         histogram.method(),
