@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Engine;
+use crate::engine::local::LocalEngine;
 use crate::engine::memory::MemoryEngine;
 use crate::env::Env;
-use crate::error::Result;
+use crate::env::lock::DirectoryLock;
+use crate::error::{Error, ErrorKind, Result};
 use crate::executor::local::{About, Local};
 use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
 use crate::operation::{Answer, Operation};
 use crate::options::Options;
+
+/// Where the only partition lies within the data directory.
+const PARTITION: &str = "partition-0000";
 
 /// One open database. Cloning shares it; the last clone that is dropped closes it.
 #[derive(Clone, Debug)]
@@ -33,7 +38,19 @@ impl Kappa {
     /// # Errors
     /// As [`Kappa::open`]; `Unsupported` for a durability the engine does not give.
     pub fn open_with(directory: impl AsRef<Path>, options: Options, env: Env) -> Result<Self> {
-        unimplemented!("{:?} {options:?} {env:?}", directory.as_ref())
+        let directory = directory.as_ref();
+        let unusable = |error: std::io::Error| {
+            let error = Error::new(ErrorKind::Unavailable, "the data directory cannot be used").caused_by(error);
+            error.with("directory", directory.display())
+        };
+        env.files.create_dir_all(directory).map_err(unusable)?;
+        let lock = DirectoryLock::take(directory)?;
+        let (engine, report) = LocalEngine::open(directory.join(PARTITION), options.local()?, env.clone())?;
+        for finding in &report.findings {
+            tracing::warn!(finding, "recovered");
+        }
+        let about = About { database: engine.database(), view: options.view.name(), recovery: report.findings };
+        Ok(Self(Arc::new(Local::start(Arc::new(engine), about, Some(lock), &options, &env)?)))
     }
 
     /// A database in memory: gone when the last handle is.

@@ -10,11 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Domain, Halt, Limits, Partition, Run, Transaction};
+use crate::engine::local::LocalEngine;
 use crate::engine::memory::MemoryEngine;
 use crate::engine::{Direction, Engine, Growth, KeyRange, Sequence};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::executor::Pending;
+use crate::options::{Options, ViewKind};
 
 type Operation = Box<dyn Fn(&mut Transaction<'_>) -> Run<i64> + Send + Sync>;
 
@@ -89,10 +91,13 @@ fn read(partition: &Partition<Closures>, text: &'static str) -> Option<Bytes> {
 
 /// Runs a case against every engine: alone, and as two processes that share one partition.
 fn on_every_engine(case: impl Fn(&Partition<Closures>, &Partition<Closures>)) {
-    for alone in engines_of_one_process() {
+    for (alone, _directory) in engines_of_one_process() {
         let partition = start(alone);
         case(&partition, &partition);
-        partition.close(Duration::from_secs(10)).expect("it closes");
+        match partition.close(Duration::from_secs(10)) {
+            Ok(()) => {}
+            Err(error) => panic!("it closes: {error}"),
+        }
     }
     let engine = MemoryEngine::shared();
     let other = engine.share();
@@ -100,8 +105,16 @@ fn on_every_engine(case: impl Fn(&Partition<Closures>, &Partition<Closures>)) {
     case(&one, &two);
 }
 
-fn engines_of_one_process() -> Vec<Arc<dyn Engine>> {
-    vec![Arc::new(MemoryEngine::default())]
+/// The engines that one process owns, and the directories that some of them lie in.
+fn engines_of_one_process() -> Vec<(Arc<dyn Engine>, Option<tempfile::TempDir>)> {
+    let local = |view: ViewKind| -> (Arc<dyn Engine>, _) {
+        let directory = tempfile::tempdir().expect("a directory is made");
+        let options = Options { view, segment_bytes: 4 << 20, ..Options::default() };
+        let options = options.local().expect("the options are within bounds");
+        let (engine, _) = LocalEngine::open(directory.path().join("log"), options, Env::default()).expect("it opens");
+        (Arc::new(engine), Some(directory))
+    };
+    vec![(Arc::new(MemoryEngine::default()), None), local(ViewKind::Memory), local(ViewKind::Sled)]
 }
 
 /// Two updates of one key in one group that name the same version: if both passed, one would be

@@ -22,7 +22,7 @@ pub struct ViewOptions {
     /// A store that does not answer a write or flush for this long is abandoned.
     pub store_deadline: Duration,
     #[cfg(test)]
-    pub(super) planted: Option<Planted>,
+    pub(crate) planted: Option<Planted>,
 }
 
 impl Default for ViewOptions {
