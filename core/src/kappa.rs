@@ -30,14 +30,14 @@ impl Kappa {
     /// `Locked` with the holder's pid; `Damaged` with file and offset; `Unavailable` when the
     /// directory cannot be used.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(directory, Options::default(), Env::default())
+        Self::open_with(directory, &Options::default(), &Env::default())
     }
 
     /// Opens with the caller's options and doors to the outside.
     ///
     /// # Errors
     /// As [`Kappa::open`]; `Unsupported` for a durability the engine does not give.
-    pub fn open_with(directory: impl AsRef<Path>, options: Options, env: Env) -> Result<Self> {
+    pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
         let directory = directory.as_ref();
         let unusable = |error: std::io::Error| {
             let error = Error::new(ErrorKind::Unavailable, "the data directory cannot be used").caused_by(error);
@@ -50,7 +50,7 @@ impl Kappa {
             tracing::warn!(finding, "recovered");
         }
         let about = About { database: engine.database(), view: options.view.name(), recovery: report.findings };
-        Ok(Self(Arc::new(Local::start(Arc::new(engine), about, Some(lock), &options, &env)?)))
+        Ok(Self(Arc::new(Local::start(Arc::new(engine), about, Some(lock), options, env)?)))
     }
 
     /// A database in memory: gone when the last handle is.

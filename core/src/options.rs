@@ -63,7 +63,7 @@ impl Default for Options {
             memtable_bytes: 32 << 20,
             cache_bytes: 32 << 20,
             log_retention_bytes: 1 << 30,
-            log_retention: Duration::from_secs(7 * 24 * 3_600),
+            log_retention: Duration::from_hours(7 * 24),
             segment_bytes: 32 << 20,
             merge_bytes: 256 << 20,
         }

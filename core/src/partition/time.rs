@@ -62,7 +62,7 @@ impl EngineTime {
     fn advance(&self, state: &mut State) -> i64 {
         let elapsed = self.clock.boot_ms().saturating_sub(state.boot);
         let spread = i64::try_from(elapsed.min(COMPARE_MS)).unwrap_or(i64::MAX);
-        let slewed = state.drift * spread / COMPARE_MS as i64;
+        let slewed = state.drift * spread / COMPARE_MS.cast_signed();
         let now = state.ms.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX)).saturating_add(slewed);
         if elapsed >= COMPARE_MS {
             let ahead = self.clock.wall_ms().saturating_sub(now);
@@ -94,9 +94,9 @@ mod tests {
         clock.set_wall(-10 * 365 * 86_400_000);
         clock.advance(COMPARE_MS + 1);
         let after = time.draw();
-        assert_eq!(after.ms - before.ms, COMPARE_MS as i64 + 1);
+        assert_eq!(after.ms - before.ms, COMPARE_MS.cast_signed() + 1);
         clock.advance(COMPARE_MS);
-        assert_eq!(time.draw().ms - after.ms, COMPARE_MS as i64, "a jump is not followed");
+        assert_eq!(time.draw().ms - after.ms, COMPARE_MS.cast_signed(), "a jump is not followed");
     }
 
     /// A log written by a machine whose clock ran ahead must still get later times.

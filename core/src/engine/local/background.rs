@@ -104,11 +104,12 @@ fn keep_view(shared: &Shared, end: &End, verify: bool) {
                 tracing::error!(%error, "the view could not be rebuilt; it is tried again");
                 end.wait(AGAIN);
             }
-        } else if view.wait_until_due(LOOK) && !end.asked() {
-            if let Err(error) = view.checkpoint(&Facts(&shared.log)) {
-                tracing::warn!(%error, "a checkpoint was put off");
-                end.wait(AGAIN);
-            }
+        } else if view.wait_until_due(LOOK)
+            && !end.asked()
+            && let Err(error) = view.checkpoint(&Facts(&shared.log))
+        {
+            tracing::warn!(%error, "a checkpoint was put off");
+            end.wait(AGAIN);
         }
     }
 }
