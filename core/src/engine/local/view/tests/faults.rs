@@ -75,6 +75,10 @@ impl Ordered for Faulty {
         Ok(())
     }
 
+    fn sweep(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
     fn flush(&self) -> StoreResult<()> {
         self.step()
     }
@@ -144,7 +148,8 @@ fn a_failure_at_any_call_ends_in_the_right_content() {
     for calls in 1.. {
         let (manifest, content) = (Manifest::default(), Arc::new(MemoryStore::default()));
         let left = Some(AtomicI64::new(calls));
-        let view = over(Faulty { content: Arc::clone(&content), left, ..Faulty::default() }, options(), StoreState::Empty);
+        let view =
+            over(Faulty { content: Arc::clone(&content), left, ..Faulty::default() }, options(), StoreState::Empty);
         match play(&view, &manifest, 0) {
             Ok(found) => assert_eq!(found, expected, "calls={calls}"),
             Err(error) => {
@@ -233,7 +238,8 @@ fn a_hot_key_is_answered_without_the_store() {
     let reads = Arc::new(AtomicI64::new(0));
     let counter = Arc::clone(&reads);
     let on_get: Option<Hook> = Some(Box::new(move |_| drop(counter.fetch_add(1, Ordering::Relaxed))));
-    let (view, manifest) = (over(Faulty { on_get, ..Faulty::default() }, options(), StoreState::Empty), Manifest::default());
+    let (view, manifest) =
+        (over(Faulty { on_get, ..Faulty::default() }, options(), StoreState::Empty), Manifest::default());
     commit(&view, 1, vec![put(b"k", b"1")]);
     drained(&view, &manifest);
     for _ in 0..10 {
@@ -248,11 +254,13 @@ fn a_hot_key_is_answered_without_the_store() {
 /// A rebuild gives the view that the log describes, tells how far it is, and can be broken off.
 #[test]
 fn a_rebuild_takes_the_base_and_the_tail() {
-    let base: Vec<_> = (0..2_000_u32).map(|number| KeyValue {
-        key: Bytes::copy_from_slice(&number.to_be_bytes()),
-        value: Bytes::from(vec![7; number as usize % 50]),
-        sequence: u64::from(number) + 1,
-    }).collect();
+    let base: Vec<_> = (0..2_000_u32)
+        .map(|number| KeyValue {
+            key: Bytes::copy_from_slice(&number.to_be_bytes()),
+            value: Bytes::from(vec![7; number as usize % 50]),
+            sequence: u64::from(number) + 1,
+        })
+        .collect();
     let mut seen = Vec::new();
     let entries = || base.iter().cloned().map(Ok);
     let (view, digest) = rebuild(None, options(), 2_000, entries(), &mut |progress| {

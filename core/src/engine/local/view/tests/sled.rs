@@ -132,7 +132,11 @@ fn a_directory_with_missing_parts_is_abandoned_or_right() {
             let dir = scratch.path().join(format!("without-{}-{garbage}", name.display()));
             copy(&sound, &dir);
             let gone = dir.join(&name);
-            if gone.is_dir() { fs::remove_dir_all(&gone).unwrap() } else { fs::remove_file(&gone).unwrap() }
+            if gone.is_dir() {
+                fs::remove_dir_all(&gone).unwrap()
+            } else {
+                fs::remove_file(&gone).unwrap()
+            }
             if garbage {
                 fs::write(&gone, b"garbage").unwrap();
             }
@@ -177,7 +181,8 @@ fn split_values_come_back_whole_and_leave_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("view-1");
     let (view, manifest) = (open(&dir, StoreState::Empty), Manifest::default());
-    let sizes = [0, 1, INLINE_BYTES - 1, INLINE_BYTES, INLINE_BYTES + 1, 2 * INLINE_BYTES, 2 * INLINE_BYTES + 1, 1 << 20];
+    let sizes =
+        [0, 1, INLINE_BYTES - 1, INLINE_BYTES, INLINE_BYTES + 1, 2 * INLINE_BYTES, 2 * INLINE_BYTES + 1, 1 << 20];
     let keys: [&[u8]; 6] = [b"", b"\0", b"p", b"p\0\0", b"\xff\xff", &[0xff; MAX_KEY_BYTES]];
     let mut sequence = 0;
     for round in 0..sizes.len() {
