@@ -236,6 +236,9 @@ impl Shared {
             }
         }
         self.store.write(changes)?;
+        if frozen.repeated {
+            self.store.sweep()?;
+        }
         self.store.flush()?;
         // The store went through a crash in the middle of a drain: believe it only after a full scan.
         if frozen.repeated { self.compare(frozen.at, digest) } else { Ok(true) }

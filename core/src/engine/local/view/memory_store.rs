@@ -56,6 +56,10 @@ impl Ordered for MemoryStore {
         Ok(())
     }
 
+    fn sweep(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
     fn flush(&self) -> StoreResult<()> {
         Ok(())
     }

@@ -235,14 +235,15 @@ impl<'a> Cursor<'a> {
         };
     }
 
-    /// Moves on to the first key not before `key` in the direction of the walk.
-    pub fn skip_to(&mut self, key: &[u8]) {
-        let Some(head) = self.head.as_ref().map(|head| &head.key().key) else { return };
-        self.head = match self.direction {
-            Direction::Forward if head[..] < *key => self.settle(self.table.seek(key, Sequence::MAX), None),
-            Direction::Backward if head[..] > *key => self.settle_back(Some(super::store::behind(key))),
-            _ => return,
-        };
+    /// Moves on to the far end of `gap` (first key, first key behind) when it stands in it.
+    pub fn leave(&mut self, gap: &(Bytes, Bytes)) {
+        let (start, end) = gap;
+        if self.key().is_some_and(|key| key >= start && key < end) {
+            self.head = match self.direction {
+                Direction::Forward => self.settle(self.table.seek(end, Sequence::MAX), None),
+                Direction::Backward => self.settle_back(Some(start.clone())),
+            };
+        }
     }
 
     /// The first visible version from `entry` on whose key is not `passed`.

@@ -68,6 +68,8 @@ pub enum Planted {
     CacheNotTold,
     /// Operations are visible before they are published.
     ReadUnpublished,
+    /// A range called dead stays so when a key is put into it.
+    GapsNotCut,
     /// Deletes do not reach the store.
     DrainSkipsDeletes,
 }

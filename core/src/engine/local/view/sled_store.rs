@@ -16,7 +16,9 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
 
 use super::directory;
-use super::encoding::{INLINE_BYTES, decode, encode, entry_key, entry_range, key_of, part_count, part_key};
+use super::encoding::{
+    INLINE_BYTES, PART, decode, decode_sequence, encode, entry_key, entry_range, key_of, part_count, part_key, part_of,
+};
 use super::guarded::{caught, guarded};
 use super::options::ViewOptions;
 use super::store::{Abandoned, Change, Ordered, STORE_PAGE_ENTRIES, StoreResult, StoredEntry, StoredValue};
@@ -102,7 +104,10 @@ impl Ordered for SledStore {
     }
 
     fn sequence_of(&self, key: &[u8]) -> StoreResult<Option<Sequence>> {
-        self.call(|db| Ok(entry(db, key)?.map(|entry| entry.sequence)))
+        self.call(|db| {
+            let bytes = db.get(entry_key(key)).map_err(Abandoned::new)?;
+            bytes.map(|bytes| decode_sequence(key, &bytes)).transpose()
+        })
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>> {
@@ -142,6 +147,10 @@ impl Ordered for SledStore {
                 None => remove(db, key),
             })
         })
+    }
+
+    fn sweep(&self) -> StoreResult<()> {
+        self.call(sweep)
     }
 
     fn flush(&self) -> StoreResult<()> {
@@ -221,36 +230,57 @@ fn load(db: &sled::Db, entry: &StoredEntry) -> StoreResult<Bytes> {
 }
 
 /// Parts first: an entry that names parts which are not there yet would be damage to a later scan.
-/// The parts that the value before had in excess go before its entry does, so that a drain which is
-/// repeated after a crash still finds them named. Readers never see the moments between, because a
-/// memtable hides every key that is being drained.
+/// Readers never see the moments between, because a memtable hides every key that is being drained.
 fn put(db: &sled::Db, key: &[u8], state: &Versioned) -> StoreResult<()> {
     let parts = part_count(state.value.len());
-    if let Some(before) = entry(db, key)? {
-        remove_parts(db, &before, parts)?;
-    }
     if parts > 0 {
         for (number, part) in state.value.chunks(INLINE_BYTES).enumerate() {
             db.insert(part_key(key, number), part).map_err(Abandoned::new)?;
         }
     }
-    db.insert(entry_key(key), encode(key, &state.value, state.sequence)).map_err(Abandoned::new)?;
-    Ok(())
+    let bytes = encode(key, &state.value, state.sequence);
+    let before = db.insert(entry_key(key), bytes).map_err(Abandoned::new)?;
+    remove_parts(db, key, before, parts)
 }
 
-/// A key that was made and removed since the last checkpoint costs one read and no write.
+/// A key that was made and removed since the last checkpoint costs one look and no write.
 fn remove(db: &sled::Db, key: &[u8]) -> StoreResult<()> {
-    let Some(before) = entry(db, key)? else { return Ok(()) };
-    remove_parts(db, &before, 0)?;
-    db.remove(entry_key(key)).map_err(Abandoned::new)?;
-    Ok(())
+    let before = db.remove(entry_key(key)).map_err(Abandoned::new)?;
+    remove_parts(db, key, before, 0)
 }
 
-/// Removes the parts of `before` from number `parts` on.
-fn remove_parts(db: &sled::Db, before: &StoredEntry, parts: usize) -> StoreResult<()> {
-    let StoredValue::Parts { length, .. } = &before.value else { return Ok(()) };
-    for number in parts..part_count(*length as usize) {
-        db.remove(part_key(&before.key, number)).map_err(Abandoned::new)?;
+/// Removes the parts that a value had and its successor does not have. What a crash in between
+/// leaves behind is never read and goes with the next [`Ordered::sweep`].
+fn remove_parts(db: &sled::Db, key: &[u8], before: Option<sled::IVec>, parts: usize) -> StoreResult<()> {
+    let Some(before) = before else { return Ok(()) };
+    for number in parts..parts_of(key, &before)? {
+        db.remove(part_key(key, number)).map_err(Abandoned::new)?;
     }
     Ok(())
+}
+
+fn parts_of(key: &[u8], bytes: &[u8]) -> StoreResult<usize> {
+    match decode(key, bytes)?.value {
+        StoredValue::Whole(_) => Ok(0),
+        StoredValue::Parts { length, .. } => Ok(part_count(length as usize)),
+    }
+}
+
+/// Removes every part that no entry names.
+fn sweep(db: &sled::Db) -> StoreResult<()> {
+    let mut from = vec![PART];
+    loop {
+        let page = db.range(from..vec![PART + 1]).keys().take(STORE_PAGE_ENTRIES);
+        let places = page.collect::<Result<Vec<_>, _>>().map_err(Abandoned::new)?;
+        let Some(last) = places.last() else { return Ok(()) };
+        from = last.to_vec();
+        from.push(0);
+        for place in &places {
+            let (key, number) = part_of(place)?;
+            let entry = db.get(entry_key(key)).map_err(Abandoned::new)?;
+            if entry.map_or(Ok(0), |entry| parts_of(key, &entry))? <= number {
+                db.remove(place).map_err(Abandoned::new)?;
+            }
+        }
+    }
 }

@@ -37,8 +37,8 @@ impl Snapshot for ViewSnapshot {
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<KeyValue>> {
-        let cursors = self.tables.newest_first().map(|table| table.cursor(range, direction, self.sequence)).collect();
-        let page = merge::page(cursors, &*self.shared.store, range, direction, limit);
+        let (store, gaps) = (&*self.shared.store, &self.shared.gaps);
+        let page = merge::page(&self.tables, store, gaps, range, direction, self.sequence, limit);
         page.map_err(|abandoned| self.shared.abandon(abandoned))
     }
 }

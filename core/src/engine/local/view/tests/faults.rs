@@ -75,6 +75,10 @@ impl Ordered for Faulty {
         Ok(())
     }
 
+    fn sweep(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
     fn flush(&self) -> StoreResult<()> {
         self.step()
     }

@@ -93,7 +93,9 @@ pub(super) fn live(seed: u64, steps: usize, dir: Option<&Path>, options: &ViewOp
             log.push((sequence, record.clone()));
             group.push(record);
         }
+        let before = view.published();
         view.apply(first, &group).unwrap();
+        assert_eq!(view.snapshot().sequence(), before, "{story}: read before it was published");
         compare(&mut random, &model, &*view.snapshot(), &story);
         view.publish(first + group.len() as u64 - 1);
         compare(&mut random, &model, &*view.snapshot(), &story);

@@ -8,13 +8,14 @@ use super::model::live;
 use super::*;
 use crate::engine::local::view::options::Planted;
 
-const ALL: [Planted; 7] = [
+const ALL: [Planted; 8] = [
     Planted::DrainUnderSnapshot,
     Planted::FillAlways,
     Planted::DigestKeepsDeleted,
     Planted::DrainOldest,
     Planted::CacheNotTold,
     Planted::ReadUnpublished,
+    Planted::GapsNotCut,
     Planted::DrainSkipsDeletes,
 ];
 
