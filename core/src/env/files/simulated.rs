@@ -324,9 +324,18 @@ impl State {
         }
     }
 
+    /// Files that no crash can bring back take memory and time only.
+    fn forget_unnamed(&mut self) {
+        let names = self.names.values().chain(self.durable_names.values()).copied();
+        let names: Vec<_> = names.chain(self.unsynced_names.iter().filter_map(Naming::entry)).collect();
+        self.inodes.retain(|number, _| names.contains(&Entry::File(*number)));
+    }
+
     fn crash(&self, kind: Crash) -> Self {
         if kind == Crash::Killed {
-            return self.clone();
+            let mut after = self.clone();
+            after.forget_unnamed();
+            return after;
         }
         let mut after = Self { names: self.durable_names.clone(), ..Self::default() };
         let mut chance = StdRng::seed_from_u64(if let Crash::Torn(seed) = kind { seed } else { 0 });
@@ -339,6 +348,9 @@ impl State {
             }
         }
         for (number, inode) in &self.inodes {
+            if !after.names.values().any(|entry| *entry == Entry::File(*number)) {
+                continue;
+            }
             let mut content = inode.durable.clone();
             if kind != Crash::Lost {
                 apply_some(&mut content, &inode.unsynced, &mut chance);
@@ -356,6 +368,13 @@ impl State {
 }
 
 impl Naming {
+    fn entry(&self) -> Option<Entry> {
+        match self {
+            Self::Set(_, entry) | Self::Rename(_, _, entry) => Some(*entry),
+            Self::Remove(_) => None,
+        }
+    }
+
     fn path(&self) -> &Path {
         match self {
             Self::Set(path, _) | Self::Rename(_, path, _) | Self::Remove(path) => path,
