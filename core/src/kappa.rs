@@ -10,9 +10,10 @@ use crate::engine::EventKind;
 use crate::env::Env;
 use crate::error::Result;
 use crate::executor::{CallOptions, Executor, Pending};
-use crate::operation::{Answer, Operation, Version};
+use crate::operation::{Answer, CollectionName, Operation, Version};
 use crate::options::Options;
 use crate::store::document::Document;
+use crate::store::handle::{Batch, Collection, Products, Users};
 
 /// One open database. Cloning shares it; the last clone that is dropped closes it.
 #[derive(Clone, Debug)]
@@ -120,6 +121,29 @@ impl Kappa {
     /// Runs any operation.
     pub fn call(&self, operation: Operation, options: CallOptions) -> Pending<Answer> {
         self.0.submit(operation, options)
+    }
+
+    /// Products.
+    pub fn products(&self) -> Products {
+        Products::new(Arc::clone(&self.0))
+    }
+
+    /// Users.
+    pub fn users(&self) -> Users {
+        Users::new(Arc::clone(&self.0))
+    }
+
+    /// The collection `name`; it need not be there yet.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that breaks the rule of [`CollectionName`].
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        Ok(Collection::new(Arc::clone(&self.0), CollectionName::new(name)?))
+    }
+
+    /// Writes that happen together or not at all.
+    pub fn batch(&self) -> Batch {
+        Batch::new(Arc::clone(&self.0))
     }
 
     /// The change feed.
