@@ -13,8 +13,9 @@ use crate::env::lock::DirectoryLock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::local::{About, Local};
 use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
-use crate::operation::{Answer, Operation};
+use crate::operation::{Answer, CollectionName, Operation};
 use crate::options::Options;
+use crate::store::handle::{Batch, Collection, Products, Users};
 
 /// Where the only partition lies within the data directory.
 const PARTITION: &str = "partition-0000";
@@ -68,6 +69,29 @@ impl Kappa {
     /// Runs any operation; the typed stores are thin layers over this.
     pub fn call(&self, operation: Operation, options: CallOptions) -> Pending<Answer> {
         self.0.submit(operation, options)
+    }
+
+    /// Products.
+    pub fn products(&self) -> Products {
+        Products::new(Arc::clone(&self.0))
+    }
+
+    /// Users.
+    pub fn users(&self) -> Users {
+        Users::new(Arc::clone(&self.0))
+    }
+
+    /// The collection `name`; it need not be there yet.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that breaks the rule of [`CollectionName`].
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        Ok(Collection::new(Arc::clone(&self.0), CollectionName::new(name)?))
+    }
+
+    /// Writes that happen together or not at all.
+    pub fn batch(&self) -> Batch {
+        Batch::new(Arc::clone(&self.0))
     }
 
     /// The change feed.

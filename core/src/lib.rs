@@ -24,4 +24,5 @@ pub use operation::{
     Version,
 };
 pub use options::{Options, ViewKind};
-pub use store::document::Document;
+pub use store::document::{Document, IntoDocument};
+pub use store::handle::{Batch, Collection, Entries, List, Products, Users, WriteOptions};

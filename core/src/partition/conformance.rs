@@ -143,7 +143,11 @@ fn of_two_conditional_updates_in_one_group_one_wins() {
         assert_eq!(won.len(), 1);
         assert!(lost.iter().all(|outcome| outcome.as_ref().is_err_and(|e| e.kind() == ErrorKind::VersionMismatch)));
         let newest = one.engine().snapshot().expect("read").get(b"a").expect("read").expect("there");
-        assert_eq!(newest.sequence.cast_signed(), *won[0].as_ref().expect("won"), "the answer names the stored version");
+        assert_eq!(
+            newest.sequence.cast_signed(),
+            *won[0].as_ref().expect("won"),
+            "the answer names the stored version"
+        );
     });
 }
 
