@@ -176,6 +176,19 @@ impl Workload {
         }
     }
 
+    /// After an ambiguous failure every further write has to be refused.
+    pub fn stays_stopped(&mut self, kind: ErrorKind) -> Verdict {
+        let (Some(log), ErrorKind::Ambiguous) = (&self.log, kind) else { return Ok(()) };
+        match (log.append(&[put("no", b"no", 0)]), log.sync(), log.update_manifest(|_| ())) {
+            (Err(append), Err(sync), Err(update))
+                if [&append, &sync, &update].iter().all(|error| error.kind() == ErrorKind::Unavailable) =>
+            {
+                Ok(())
+            }
+            _ => Err("a log whose write failed goes on".into()),
+        }
+    }
+
     /// After a failure: opens again as a new process would, and takes what it finds as promised from now on.
     pub fn restart(&mut self) -> Verdict {
         self.log = None;
