@@ -2,5 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod basics;
+mod bugs;
 mod crashes;
+mod damage;
+mod faults;
 mod workload;
