@@ -117,6 +117,53 @@ fn short_lived_keys_never_reach_the_store() {
     assert_eq!(view.checkpoint(&manifest).unwrap(), Checkpoint::Nothing);
 }
 
+/// A queue whose front moves on while readers scan it: a dead range that is kept too long hides
+/// tasks, one that is trusted too early shows half an operation.
+pub(super) fn a_moving_window_is_always_whole(view: &View, rounds: u64) {
+    const WIDTH: u64 = 10;
+    let key = |number: u64| (number % 500).to_be_bytes();
+    let (manifest, done) = (Manifest::default(), AtomicBool::new(false));
+    let first = (0..WIDTH).map(|number| put(&key(number), b"task")).collect();
+    commit(view, 1, first);
+    thread::scope(|scope| {
+        let scan = |direction| {
+            let (view, done) = (&view, &done);
+            move || {
+                let mut scans = 0_u64;
+                while !done.load(Ordering::Relaxed) {
+                    let snapshot = view.snapshot();
+                    let page = snapshot.scan(&KeyRange::prefix(b""), direction, 100).unwrap();
+                    let from = snapshot.sequence() - 1;
+                    let mut expected: Vec<_> = (from..from + WIDTH).map(key).collect();
+                    expected.sort_unstable();
+                    if direction == Direction::Backward {
+                        expected.reverse();
+                    }
+                    let found: Vec<_> = page.iter().map(|entry| &entry.key[..]).collect();
+                    assert_eq!(found, expected, "scan {scans} {direction:?} at={}", snapshot.sequence());
+                    scans += 1;
+                }
+                scans
+            }
+        };
+        let readers = [scope.spawn(scan(Direction::Forward)), scope.spawn(scan(Direction::Backward))];
+        for round in 0..rounds {
+            commit(view, round + 2, vec![delete(&key(round)), put(&key(round + WIDTH), b"task")]);
+            if round % 1_500 == 1_499 {
+                let _ = view.checkpoint(&manifest).unwrap();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        let scans = readers.map(|reader| reader.join().unwrap());
+        println!("rounds={rounds} scans={scans:?}");
+    });
+}
+
+#[test]
+fn scans_beside_a_moving_queue_miss_nothing() {
+    a_moving_window_is_always_whole(&memory(options()), 20_000);
+}
+
 /// Writers that outrun the drain wait, are told when it takes too long, and go on when it is done.
 #[test]
 fn a_full_memtable_makes_writers_wait_for_the_drain() {
