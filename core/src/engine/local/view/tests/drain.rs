@@ -1,10 +1,11 @@
 //! Drains beside readers and writers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::*;
-use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES};
+use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES, Snapshot};
 use crate::error::{Error, ErrorKind};
 
 /// A reader that sees A from before an operation and Z from after it, while the drain overwrites both.
@@ -75,12 +76,39 @@ pub(super) fn old_snapshot_keeps_its_version(view: &View) {
 }
 
 pub(super) fn impatient() -> ViewOptions {
-    ViewOptions { snapshot_wait: Duration::from_millis(1), cache_bytes: 0, ..options() }
+    ViewOptions { cache_bytes: 0, ..options() }
 }
 
 #[test]
 fn a_drain_waits_for_older_snapshots() {
     old_snapshot_keeps_its_version(&memory(impatient()));
+}
+
+/// Snapshots of several lists can be alive at once: the drain waits for all of them, not for the oldest.
+#[test]
+fn a_drain_waits_for_every_list_before_its_freeze() {
+    struct Holds<'a>(&'a View, Manifest, Mutex<Option<Arc<dyn Snapshot>>>);
+    impl CheckpointLog for Holds<'_> {
+        fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {
+            self.1.draining(to, digest)
+        }
+        fn drained(&self, at: Sequence, digest: Digest) -> Result<()> {
+            *self.2.lock() = Some(self.0.snapshot());
+            self.1.drained(at, digest)
+        }
+    }
+    let view = memory(impatient());
+    let log = Holds(&view, Manifest::default(), Mutex::default());
+    commit(&view, 1, vec![put(b"k", b"old")]);
+    assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::At(1));
+    let younger = view.snapshot();
+    let older = log.2.lock().take();
+    commit(&view, 2, vec![put(b"k", b"new")]);
+    drop(older);
+    assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::Postponed);
+    assert_eq!(younger.get(b"k").unwrap().unwrap().value, "old");
+    drop(younger);
+    assert_eq!(drained(&view, &log.1), 2);
 }
 
 /// A freeze between apply and publish would drain versions that a crash of the owner takes back.

@@ -56,7 +56,8 @@ impl CheckpointLog for Manifest {
 }
 
 fn options() -> ViewOptions {
-    ViewOptions { memtable_bytes: 1 << 20, cache_bytes: 1 << 20, salt: 42, ..ViewOptions::default() }
+    let snapshot_wait = Duration::from_millis(2);
+    ViewOptions { memtable_bytes: 1 << 20, cache_bytes: 1 << 20, salt: 42, snapshot_wait, ..ViewOptions::default() }
 }
 
 fn put(key: &[u8], value: &[u8]) -> Write {
