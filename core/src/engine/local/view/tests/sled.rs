@@ -7,9 +7,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::engine::local::view::check::{next_directory, quarantine};
-use crate::engine::local::view::encoding::INLINE_BYTES;
+use crate::engine::local::view::check::{next_directory, quarantine, remove_leftovers};
+use crate::engine::local::view::encoding::{INLINE_BYTES, part_key};
 use crate::engine::{Direction, KeyRange, KeyValue, MAX_KEY_BYTES};
+use crate::error::{Error, ErrorKind};
 
 fn open(dir: &Path, state: StoreState) -> View {
     View::open(Some(dir), options(), state).unwrap()
@@ -133,9 +134,9 @@ fn a_directory_with_missing_parts_is_abandoned_or_right() {
             copy(&sound, &dir);
             let gone = dir.join(&name);
             if gone.is_dir() {
-                fs::remove_dir_all(&gone).unwrap()
+                fs::remove_dir_all(&gone).unwrap();
             } else {
-                fs::remove_file(&gone).unwrap()
+                fs::remove_file(&gone).unwrap();
             }
             if garbage {
                 fs::write(&gone, b"garbage").unwrap();
@@ -159,6 +160,64 @@ fn a_half_written_snapshot_does_not_matter() {
     let (manifest, expected) = fill(&dir);
     fs::write(dir.join("snap.ffffffffffffffff.generating"), b"half").unwrap();
     assert!(!noticed(&dir, manifest.state(), &expected, "half-written snapshot"));
+}
+
+/// A crash behind the last write of a drain: the next life repeats it, sweeps up the parts that the
+/// crash left unnamed, and believes the result only after a comparison.
+#[test]
+fn a_drain_is_repeated_after_a_crash() {
+    struct Crashes(Manifest);
+    impl CheckpointLog for Crashes {
+        fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {
+            self.0.draining(to, digest)
+        }
+        fn drained(&self, _: Sequence, _: Digest) -> Result<()> {
+            Err(Error::new(ErrorKind::Unavailable, "the power went"))
+        }
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("view-1");
+    let (view, log) = (open(&dir, StoreState::Empty), Crashes(Manifest::default()));
+    let records = [vec![put(b"a", b"1"), put(b"large", &[1; 9_000])], vec![delete(b"a"), put(b"large", &[2; 20])]];
+    let apply = |view: &View| {
+        for (sequence, writes) in (1..).zip(records.clone()) {
+            commit(view, sequence, writes);
+        }
+    };
+    apply(&view);
+    assert!(view.checkpoint(&log).is_err());
+    assert_eq!(view.digest(), None);
+    view.close(LONG).unwrap();
+    let raw = ::sled::open(&dir).unwrap();
+    raw.insert(part_key(b"large", 1), vec![1; 100]).unwrap();
+    raw.insert(part_key(b"gone", 0), vec![1; 100]).unwrap();
+    drop(raw);
+    let (view, manifest) = (open(&dir, log.0.state()), log.0);
+    assert_eq!(view.checkpoint(&manifest).unwrap_err().kind(), ErrorKind::Internal, "the log was not applied yet");
+    apply(&view);
+    assert_eq!(drained(&view, &manifest), 2);
+    assert!(view.verify().unwrap());
+    assert_eq!(everything(&view).unwrap().len(), 1);
+    view.close(LONG).unwrap();
+    assert_eq!(::sled::open(&dir).unwrap().iter().count(), 1, "a part that no entry names was left behind");
+}
+
+/// A store that never answers must cost the process a thread, not its life or the writer's.
+#[test]
+fn a_store_that_does_not_answer_in_time_is_abandoned() {
+    let scratch = tempfile::tempdir().unwrap();
+    let options = ViewOptions { store_deadline: Duration::ZERO, ..options() };
+    let view = View::open(Some(&scratch.path().join("view-1")), options, StoreState::Empty).unwrap();
+    let manifest = Manifest::default();
+    // A thread may answer before it is waited for, so one attempt proves nothing.
+    let failed = (1..1_000).find_map(|sequence| {
+        commit(&view, sequence, vec![put(b"k", &[7; 100_000])]);
+        view.checkpoint(&manifest).err()
+    });
+    assert_eq!(failed.unwrap().kind(), ErrorKind::Unavailable);
+    assert!(view.abandoned().unwrap().reason.contains("did not answer"));
+    assert!(view.verify().is_err() && view.wait_for_room(LONG).is_err());
+    view.close(LONG).unwrap();
 }
 
 /// sled frees its lock late; closing must wait, or every quick restart fails.
@@ -243,6 +302,12 @@ fn quarantine_keeps_the_newest_alone() {
         assert_eq!(fs::read(aside.join("db")).unwrap(), [number]);
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    let keep = scratch.path().join("view-7");
+    for name in ["view-3", "view-7", "view-9"] {
+        fs::create_dir(scratch.path().join(name)).unwrap();
+    }
+    remove_leftovers(scratch.path(), &keep).unwrap();
+    assert!(keep.exists() && fs::read_dir(scratch.path()).unwrap().count() == 2);
 }
 
 /// The file going bad under a running view: reads answer rightly or not at all, and the process lives.
