@@ -11,8 +11,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::engine::Durability;
 use crate::error::{Error, ErrorKind, Result};
 
+use super::opening;
 use super::{Shared, damages};
-use super::opening::{self, Facts};
 
 /// How often the view is looked at while nothing calls for it.
 const LOOK: Duration = Duration::from_millis(250);
@@ -110,7 +110,7 @@ fn keep_view(shared: &Shared, end: &End, verify: bool) {
             }
         } else if view.wait_until_due(LOOK)
             && !end.asked()
-            && let Err(error) = view.checkpoint(&Facts(&shared.log))
+            && let Err(error) = opening::checkpoint(&shared.log, &view)
         {
             tracing::warn!(%error, "a checkpoint was put off");
             end.wait(AGAIN);
