@@ -177,9 +177,7 @@ impl Log {
             End { position: Position::default(), sequence: footer.sequence, hash: footer.hash, time: footer.time }
         });
         let recovered = recovery::recover(&*files, dir, &manifest, start)?;
-        if let Some(first) = recovered.segments.first().filter(|first| first.header.previous > start.sequence) {
-            return Err(failure::damaged(&first.path, 0, "the segments between the base and this one are missing"));
-        }
+        check_continues(&recovered.segments, start)?;
         let end = recovered.end;
         let mut report = RecoveryReport {
             clean: manifest.closed.is_some(),
@@ -337,6 +335,18 @@ impl Log {
             return Err(Error::new(ErrorKind::Closed, "the log is closed; open it again"));
         }
         Ok(())
+    }
+}
+
+/// Base and tail must be parts of one chain, without a gap between them.
+fn check_continues(segments: &[Arc<Segment>], base: End) -> Result<()> {
+    if let Some(first) = segments.first().filter(|first| first.header.previous > base.sequence) {
+        return Err(failure::damaged(&first.path, 0, "the segments between the base and this one are missing"));
+    }
+    let other = |segment: &&Arc<Segment>| segment.header.previous == base.sequence && segment.header.hash != base.hash;
+    match segments.iter().find(other) {
+        Some(segment) => Err(failure::damaged(&segment.path, 0, "this segment does not continue the base")),
+        None => Ok(()),
     }
 }
 

@@ -27,7 +27,9 @@ pub fn crash_everywhere(seed: u64, durability: Durability, steps: usize) -> Verd
         for kind in [Crash::Lost, Crash::Killed].into_iter().chain(torn.collect::<Vec<_>>()) {
             let disk = replay.crash(kind);
             let bounds = work.bounds(replay.done(), kind);
-            let place = |error| format!("seed={seed} durability={} operation={} {kind:?}: {error}", durability.name(), replay.done());
+            let place = |error| {
+                format!("seed={seed} durability={} operation={} {kind:?}: {error}", durability.name(), replay.done())
+            };
             survives(&work, &disk, bounds).map_err(place)?;
             crashes += 1;
             if chance.random_ratio(1, NESTED as u32) {

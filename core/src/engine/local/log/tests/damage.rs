@@ -82,7 +82,8 @@ impl Stored {
         let disk = self.work.files.crash(Crash::Lost);
         disk.damage(path, |content| content[place] ^= 1 << bit);
         let clean = self.clean;
-        self.judge(&disk).map_err(|error| format!("clean={clean} file={} byte={place} bit={bit}: {error}", path.display()))
+        self.judge(&disk)
+            .map_err(|error| format!("clean={clean} file={} byte={place} bit={bit}: {error}", path.display()))
     }
 }
 
@@ -102,14 +103,18 @@ pub fn flip_everywhere(seed: u64, flips: usize) -> Verdict<usize> {
             };
             for place in headers {
                 let place = place.min(length - 1);
-                named += usize::from(stored.flip(&path, place, chance.random_range(0..8)).map_err(|e| format!("seed={seed} {e}"))?);
+                named += usize::from(
+                    stored.flip(&path, place, chance.random_range(0..8)).map_err(|e| format!("seed={seed} {e}"))?,
+                );
             }
         }
         let names = stored.names();
         for _ in 0..flips {
             let path = &names[chance.random_range(0..names.len())];
             let place = chance.random_range(0..stored.work.files.content(path).len());
-            named += usize::from(stored.flip(path, place, chance.random_range(0..8)).map_err(|e| format!("seed={seed} {e}"))?);
+            named += usize::from(
+                stored.flip(path, place, chance.random_range(0..8)).map_err(|e| format!("seed={seed} {e}"))?,
+            );
         }
     }
     Ok(named)
@@ -135,7 +140,9 @@ fn cut_swapped_and_missing_files_are_named_or_harmless() {
         let known = stored.work.issued.iter().take_while(|issued| issued.sequence <= manifest.durable).count();
         let known = if clean { stored.least } else { known };
         for (index, path) in names.iter().enumerate() {
-            let place = |what: &str, error: String| -> ! { panic!("seed={seed} clean={clean} {what} {}: {error}", path.display()) };
+            let place = |what: &str, error: String| -> ! {
+                panic!("seed={seed} clean={clean} {what} {}: {error}", path.display())
+            };
             let content = stored.work.files.content(path);
             for length in (0..content.len()).step_by(512) {
                 let disk = stored.work.files.crash(Crash::Lost);
@@ -198,14 +205,16 @@ pub fn copied_frames(seed: u64) -> Verdict {
     let files = SimulatedFiles::new(seed);
     let log = super::basics::create(&files, small());
     let synced = Position { segment: 99, offset: 99 };
-    let frame = Frame { length: 8, synced, checksum: 0 }.encode(b"another database", Position { segment: 99, offset: 8 });
+    let frame =
+        Frame { length: 8, synced, checksum: 0 }.encode(b"another database", Position { segment: 99, offset: 8 });
     // A stride of 33 puts a copy on every alignment.
     let value: Vec<u8> = (0..30).flat_map(|_| frame.iter().copied().chain([0])).collect();
     log.append(&[put("first", b"1", 1)]).and_then(|_| log.sync()).map_err(|error| error.to_string())?;
     log.append(&[put("copy", &value, 1)]).map_err(|error| error.to_string())?;
     for torn in 0..20 {
         let disk = files.crash(Crash::Torn(seed * 100 + torn));
-        Log::open(Arc::new(disk), Path::new(DIR), small()).map_err(|error| format!("seed={seed} torn={torn}: {error}"))?;
+        Log::open(Arc::new(disk), Path::new(DIR), small())
+            .map_err(|error| format!("seed={seed} torn={torn}: {error}"))?;
     }
     Ok(())
 }

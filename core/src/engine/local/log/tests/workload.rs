@@ -264,7 +264,8 @@ pub fn check(log: &Log, issued: &[Issued], least: usize, most: usize) -> Verdict
             };
         }
     }
-    let base: Option<Vec<_>> = base.iter().map(|entry| Some((&entry.key, (entry.value.as_ref()?, entry.sequence)))).collect();
+    let base: Option<Vec<_>> =
+        base.iter().map(|entry| Some((&entry.key, (entry.value.as_ref()?, entry.sequence)))).collect();
     if !base.is_some_and(|base| base.into_iter().eq(model)) {
         return Err(format!("the base at {at} differs from what was written"));
     }
@@ -304,7 +305,8 @@ pub fn survives(work: &Workload, disk: &SimulatedFiles, bounds: Bounds) -> Verdi
         return Err(format!("a number was handed out twice: {first}, highest={highest}"));
     }
     drop(log);
-    let (log, third) = open(&again.crash(Crash::Lost)).map_err(|error| format!("opening with a new record: {error}"))?;
+    let (log, third) =
+        open(&again.crash(Crash::Lost)).map_err(|error| format!("opening with a new record: {error}"))?;
     let last = log.tail_iter(third.newest.saturating_sub(1)).ok().and_then(|mut tail| tail.next());
     match last {
         Some(Ok(last)) if last.sequence == first && last.record == record => Ok(report),
