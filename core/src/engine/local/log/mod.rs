@@ -28,15 +28,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use base::{BaseEntry, BaseIter};
-pub use manifest::{Checkpoint, Digest, End, Identity, Manifest};
-pub use merge::MergeOutcome;
+#[allow(unused_imports, reason = "the engine above names only some of the types it handles")]
+pub use self::{
+    base::{BaseEntry, BaseIter},
+    manifest::{Checkpoint, Digest, End, Identity, Manifest},
+    merge::MergeOutcome,
+    record::{ChainHash, DatabaseId, Position},
+    recovery::{Cut, RecoveryReport},
+    scan::TailIter,
+    scrub::Damage,
+};
+
 #[cfg(test)]
 pub use planted::Planted;
-pub use record::{ChainHash, DatabaseId, Position};
-pub use recovery::{Cut, RecoveryReport};
-pub use scan::TailIter;
-pub use scrub::Damage;
 
 use crate::engine::{CommittedRecord, Durability, Sequence};
 use crate::env::files::Files;

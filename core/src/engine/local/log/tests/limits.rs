@@ -23,8 +23,8 @@ fn records_that_do_not_fit_are_refused_before_any_write() {
     let before = files.operations();
     let large = put("k", &[1; 4_000], 1);
     assert_eq!(log.append(&[put("k", b"v", 1), large]).unwrap_err().kind(), ErrorKind::TooLarge);
-    let long = put(&"k".repeat(1_025), b"v", 1);
-    assert_eq!(log.append(&[long]).unwrap_err().kind(), ErrorKind::TooLarge);
+    let wide = put(&"k".repeat(1_025), b"v", 1);
+    assert_eq!(log.append(&[wide]).unwrap_err().kind(), ErrorKind::TooLarge);
     let add = Record { writes: vec![Write::Add { key: "k".into(), delta: 1 }], ..Record::default() };
     assert_eq!(log.append(&[add]).unwrap_err().kind(), ErrorKind::Internal);
     assert_eq!(files.operations(), before);
@@ -38,7 +38,7 @@ fn records_that_do_not_fit_are_refused_before_any_write() {
     assert_eq!(log.append(&[put("k", &value, 1)]).unwrap_err().kind(), ErrorKind::TooLarge);
 }
 
-/// Two records with one number would be one version of two values: an old ETag or fencing token would match.
+/// Two records with one number would be one version of two values: an old `ETag` or fencing token would match.
 #[test]
 fn numbers_never_repeat_when_an_epoch_overflows() {
     let files = SimulatedFiles::new(1);
@@ -160,5 +160,5 @@ fn the_log_runs_on_real_files() {
     drop(log);
     let (log, report) = Log::open(files, &dir, options).unwrap();
     assert!(!report.clean && report.cuts.is_empty());
-    assert_eq!(log.tail_iter(0).unwrap().filter(Result::is_ok).count(), 300);
+    assert_eq!(log.tail_iter(0).unwrap().flatten().count(), 300);
 }
