@@ -27,14 +27,14 @@ struct Stored {
     least: usize,
 }
 
-fn stored(seed: u64, clean: bool) -> Verdict<Stored> {
+fn make(seed: u64, clean: bool) -> Verdict<Stored> {
     let mut work = Workload::new(seed, Durability::Synced);
     for _ in 0..STEPS {
         work.step().map_err(|error| error.to_string())?;
     }
     work.append().and_then(|()| work.append()).map_err(|error| error.to_string())?;
-    let last = work.issued.last().unwrap().synced;
-    let mut least = work.issued.iter().take_while(|issued| issued.synced < last).count();
+    let ending = work.issued.last().unwrap().synced;
+    let mut least = work.issued.iter().take_while(|issued| issued.synced < ending).count();
     if clean {
         work.close().map_err(|error| error.to_string())?;
         least = work.issued.len();
@@ -90,9 +90,9 @@ impl Stored {
 /// Flips bits in all headers and at random; how many flips were named.
 pub fn flip_everywhere(seed: u64, flips: usize) -> Verdict<usize> {
     let mut chance = StdRng::seed_from_u64(seed);
-    let mut named = 0;
+    let mut detected = 0;
     for clean in [true, false] {
-        let stored = stored(seed, clean)?;
+        let stored = make(seed, clean)?;
         for path in stored.names() {
             let length = stored.work.files.content(&path).len();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -103,7 +103,7 @@ pub fn flip_everywhere(seed: u64, flips: usize) -> Verdict<usize> {
             };
             for place in headers {
                 let place = place.min(length - 1);
-                named += usize::from(
+                detected += usize::from(
                     stored.flip(&path, place, chance.random_range(0..8)).map_err(|e| format!("seed={seed} {e}"))?,
                 );
             }
@@ -112,12 +112,12 @@ pub fn flip_everywhere(seed: u64, flips: usize) -> Verdict<usize> {
         for _ in 0..flips {
             let path = &names[chance.random_range(0..names.len())];
             let place = chance.random_range(0..stored.work.files.content(path).len());
-            named += usize::from(
+            detected += usize::from(
                 stored.flip(path, place, chance.random_range(0..8)).map_err(|e| format!("seed={seed} {e}"))?,
             );
         }
     }
-    Ok(named)
+    Ok(detected)
 }
 
 /// One flipped bit made other stores lose two thirds of their records in silence.
@@ -132,7 +132,7 @@ fn every_flipped_bit_is_named_or_harmless() {
 fn cut_swapped_and_missing_files_are_named_or_harmless() {
     let seed = 5;
     for clean in [true, false] {
-        let stored = stored(seed, clean).unwrap();
+        let stored = make(seed, clean).unwrap();
         let names = stored.names();
         // Where a whole segment is exchanged for zeros, or the last frames are lost
         // together, only MANIFEST still knows how far the tail went.
@@ -178,7 +178,7 @@ fn cut_swapped_and_missing_files_are_named_or_harmless() {
 /// MANIFEST is small and everything hangs on it: each of its bits.
 #[test]
 fn every_bit_of_manifest_is_guarded() {
-    let stored = stored(7, true).unwrap();
+    let stored = make(7, true).unwrap();
     let path = Path::new(DIR).join(MANIFEST);
     let content = stored.work.files.content(&path);
     let (expected, repaired) = Manifest::read(&stored.work.files, Path::new(DIR)).unwrap();

@@ -6,4 +6,8 @@ mod bugs;
 mod crashes;
 mod damage;
 mod faults;
+mod golden;
+mod limits;
+mod records;
+mod threads;
 mod workload;
