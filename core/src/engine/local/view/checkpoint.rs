@@ -16,7 +16,7 @@ use crate::engine::{Sequence, Versioned};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Changes handed to the store at a time; between two of them a close is noticed.
-const CHANGES_A_CALL: usize = 512;
+const CHANGES_A_CALL: usize = 2_048;
 /// How often waits look whether the view is being closed.
 const LOOK_UP: Duration = Duration::from_millis(20);
 /// How long a reader takes at most, if all goes well.

@@ -45,9 +45,11 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The read index of one partition: what the log says, key by key.
 ///
-/// One thread applies and publishes, one makes checkpoints, any number read. After the store failed
-/// every call that needs it answers `Unavailable` and [`View::abandoned`] says why: the owner opens
-/// another view and fills it from the log.
+/// One thread applies and publishes, one makes checkpoints, any number read. The owner opens it in the
+/// state that its manifest names, applies the log behind that, and drains when
+/// [`View::wait_until_due`] says so; after an unclean end it calls [`View::verify`] in the background.
+/// After the store failed every call that needs it answers `Unavailable` and [`View::abandoned`] says
+/// why: the owner moves the directory aside and fills another with [`check::rebuild`].
 #[derive(Clone, Debug)]
 pub struct View {
     shared: Arc<Shared>,

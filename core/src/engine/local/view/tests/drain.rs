@@ -285,7 +285,7 @@ fn a_close_does_not_wait_for_a_drain() {
         }
     }
     let view = memory(options());
-    let writes = (0..2_000_u32).map(|key| put(&key.to_be_bytes(), b"v")).collect();
+    let writes = (0..5_000_u32).map(|key| put(&key.to_be_bytes(), b"v")).collect();
     commit(&view, 1, writes);
     let log = ClosesMeanwhile(&view, Manifest::default());
     assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::Cancelled);

@@ -1,13 +1,16 @@
 //! sled directories that are damaged, half written or in use.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::engine::local::view::check::{next_directory, quarantine, remove_leftovers};
+use crate::engine::local::view::check::{next_directory, quarantine, rebuild, remove_leftovers};
 use crate::engine::local::view::encoding::{INLINE_BYTES, part_key};
 use crate::engine::{Direction, KeyRange, KeyValue, MAX_KEY_BYTES};
 use crate::error::{Error, ErrorKind};
@@ -202,6 +205,75 @@ fn a_drain_is_repeated_after_a_crash() {
     assert_eq!(::sled::open(&dir).unwrap().iter().count(), 1, "a part that no entry names was left behind");
 }
 
+/// The files as a killed process leaves them, caught at random moments of a drain: the next life comes
+/// to the right content or gives the directory up.
+#[test]
+fn a_directory_caught_in_the_middle_of_a_drain_is_repaired_or_abandoned() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("view-1");
+    let (view, manifest) = (open(&dir, StoreState::Empty), Manifest::default());
+    let mut log = Vec::new();
+    for round in 0..12_u64 {
+        let numbers = (0..400_u64).filter(|number| (number + round) % 3 > 0);
+        let writes = numbers.map(|number| match (number + round) % 7 {
+            0 => delete(&number.to_be_bytes()),
+            1 => put(&number.to_be_bytes(), &vec![round as u8; 7_000]),
+            _ => put(&number.to_be_bytes(), &[round as u8; 200]),
+        });
+        log.push(writes.collect::<Vec<_>>());
+    }
+    let done = AtomicBool::new(false);
+    let copies = thread::scope(|scope| {
+        let copier = scope.spawn(|| {
+            let mut copies = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let before = manifest.state();
+                let target = scratch.path().join(format!("copy-{}", copies.len()));
+                copy(&dir, &target);
+                // A manifest of before its drain knows nothing of what the copy holds.
+                if before == manifest.state() && before != StoreState::Empty {
+                    copies.push((target, before));
+                } else {
+                    fs::remove_dir_all(&target).unwrap();
+                }
+            }
+            copies
+        });
+        for (sequence, writes) in (1..).zip(&log) {
+            commit(&view, sequence, writes.clone());
+            drained(&view, &manifest);
+        }
+        done.store(true, Ordering::Relaxed);
+        copier.join().unwrap()
+    });
+    let expected = everything(&view).unwrap();
+    let mut repaired = 0;
+    for (dir, state) in copies.iter().rev().take(12) {
+        repaired += usize::from(comes_to(&expected, dir, *state, &log));
+    }
+    println!("copies={} repaired={repaired}", copies.len());
+}
+
+/// Whether the store in `dir` comes to `expected` with the log behind it; else it was given up.
+fn comes_to(expected: &[KeyValue], dir: &Path, state: StoreState, log: &[Vec<Write>]) -> bool {
+    let manifest = Manifest(Mutex::new(state));
+    let Ok(view) = View::open(Some(dir), options(), state) else { return false };
+    let from = view.published();
+    for (sequence, writes) in (1..).zip(log).filter(|(sequence, _)| *sequence > from) {
+        commit(&view, sequence, writes.clone());
+        let repeats = matches!(manifest.state(), StoreState::Draining { to, .. } if to == sequence);
+        if (repeats || sequence == log.len() as u64) && view.checkpoint(&manifest).is_err() {
+            return false;
+        }
+    }
+    if view.verify().is_err() {
+        return false;
+    }
+    assert!(everything(&view).unwrap() == expected, "{state:?}");
+    view.close(LONG).unwrap();
+    true
+}
+
 /// A store that never answers must cost the process a thread, not its life or the writer's.
 #[test]
 fn a_store_that_does_not_answer_in_time_is_abandoned() {
@@ -310,7 +382,8 @@ fn quarantine_keeps_the_newest_alone() {
     assert!(keep.exists() && fs::read_dir(scratch.path()).unwrap().count() == 2);
 }
 
-/// The file going bad under a running view: reads answer rightly or not at all, and the process lives.
+/// The file going bad under a running view: reads answer rightly or not at all, the process lives, and
+/// a new view is built beside the old one, whose handle is never given back.
 #[test]
 fn a_file_that_goes_bad_under_a_running_view_ends_the_view_alone() {
     let scratch = tempfile::tempdir().unwrap();
@@ -330,5 +403,14 @@ fn a_file_that_goes_bad_under_a_running_view_ends_the_view_alone() {
     println!("reads={} refused={refused}", expected.len());
     assert!(refused > 0 && view.abandoned().is_some());
     assert!(view.verify().is_err());
+    let StoreState::At { at, digest } = manifest.state() else { panic!("{manifest:?}") };
+    let aside = quarantine(&dir).unwrap();
+    let next = next_directory(scratch.path()).unwrap();
+    let base = expected.iter().cloned().map(Ok);
+    let (rebuilt, found) =
+        rebuild(Some(&next), super::options(), at, base, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((found, rebuilt.published()), (digest, at));
+    assert!(everything(&rebuilt).unwrap() == expected && rebuilt.verify().unwrap() && aside.exists());
     view.close(LONG).unwrap();
+    rebuilt.close(LONG).unwrap();
 }
