@@ -180,6 +180,7 @@ mod direction {
     //! A direction as a boolean: whether the list runs backward.
     use super::{Deserialize, Direction, Serialize};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
     pub(super) fn serialize<S: serde::Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok, S::Error> {
         (*direction == Direction::Backward).serialize(serializer)
     }
