@@ -396,9 +396,9 @@ impl Operation {
         const FIXED: usize = 128;
         FIXED
             + match self {
-                Self::Create { document, .. } => document.text().len(),
-                Self::Replace { id, document, .. } => id.len() + document.text().len(),
-                Self::Update { id, patch, .. } => id.len() + patch.text().len(),
+                Self::Create { document, .. } => document.len(),
+                Self::Replace { id, document, .. } => id.len() + document.len(),
+                Self::Update { id, patch, .. } => id.len() + patch.len(),
                 Self::Delete { id, .. } | Self::Get { id, .. } => id.len(),
                 Self::GetMany { ids, .. } => ids.iter().map(String::len).sum(),
                 Self::Batch(operations) => operations.iter().map(Self::len).sum(),

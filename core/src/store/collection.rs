@@ -140,7 +140,7 @@ pub fn get_many(tx: &mut Transaction<'_>, name: &CollectionName, ids: &[String])
     for (id, stored) in ids.iter().zip(found) {
         let living = stored.as_ref().map(Found::decode).transpose()?;
         let living = living.filter(|found| !found.envelope.is_expired(tx.now()));
-        bytes += living.as_ref().map_or(0, |found| found.envelope.document.text().len());
+        bytes += living.as_ref().map_or(0, |found| found.envelope.document.len());
         entries.push(living.map(|found| found.into_entry(id)));
     }
     if bytes > MAX_ANSWER_BYTES {

@@ -34,7 +34,7 @@ fn a_collection_offers_every_call() {
     let things = Collection::new(open(), name("things"));
     let entry = things.create(json!({"n": 1})).wait().unwrap();
     let named = WriteOptions { id: Some("b".to_owned()), ttl: Some(Duration::from_secs(1)), ..WriteOptions::default() };
-    things.create_with(&json!({"n": 2}), named.clone()).wait().unwrap();
+    things.create_with(json!({"n": 2}).as_object().unwrap(), named.clone()).wait().unwrap();
     assert_eq!(things.get("b").wait().unwrap().unwrap().text(), r#"{"id":"b","n":2}"#);
     assert_eq!(things.entry(&entry.id).wait().unwrap(), Some(entry.clone()));
     assert_eq!(things.get_many(["b", "x"]).wait().unwrap().iter().flatten().count(), 1);

@@ -51,13 +51,13 @@ impl Source for AtHand<'_> {
 /// A read is answered only in the runs after the one that asked for it first.
 struct Fetched<'a> {
     keys: &'a Keys,
-    fetched: BTreeSet<String>,
+    known: BTreeSet<String>,
     missing: BTreeSet<String>,
 }
 
 impl Fetched<'_> {
     fn need(&mut self, read: String) -> Run<()> {
-        if self.fetched.contains(&read) {
+        if self.known.contains(&read) {
             return Ok(());
         }
         self.missing.insert(read);
@@ -120,13 +120,13 @@ impl Partition {
             (answer, tx.into_record())
         };
         let (answer, record) = start(&mut AtHand(&self.keys), number);
-        let mut source = Fetched { keys: &self.keys, fetched: BTreeSet::new(), missing: BTreeSet::new() };
+        let mut source = Fetched { keys: &self.keys, known: BTreeSet::new(), missing: BTreeSet::new() };
         let (again, other) = loop {
             match start(&mut source, number + APART) {
                 (Err(Halt::NeedsRead), _) => {
                     assert!(!source.missing.is_empty(), "an operation that waits has said what for");
-                    self.rounds = if source.fetched.is_empty() { 1 } else { self.rounds + 1 };
-                    source.fetched.append(&mut source.missing);
+                    self.rounds = if source.known.is_empty() { 1 } else { self.rounds + 1 };
+                    source.known.append(&mut source.missing);
                 }
                 ended => break ended,
             }
@@ -214,13 +214,13 @@ impl Partition {
             }
             assert_eq!(count, documents, "collection={name}");
         }
-        self.check_rest(left);
+        self.check_rest(&left);
     }
 
     /// What may remain: entries of indexes in the making or dropped, counters, idempotency keys.
-    fn check_rest(&self, left: Keys) {
+    fn check_rest(&self, left: &Keys) {
         let dropped: Vec<_> =
-            left.keys().filter_map(|key| (key[0] == 0x17).then(|| keys::split_dropped(key).unwrap())).collect();
+            left.keys().filter(|key| key[0] == 0x17).map(|key| keys::split_dropped(key).unwrap()).collect();
         let mut building = Vec::new();
         if let Answer::Collections(collections) = self.read(catalog::collections) {
             for info in collections {

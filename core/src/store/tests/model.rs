@@ -59,7 +59,9 @@ impl Model {
         if holders.iter().any(|other| self.is_living(other, now)) {
             return false;
         }
-        holders.iter().for_each(|other| drop(self.things.remove(other)));
+        for holder in &holders {
+            self.things.remove(holder);
+        }
         true
     }
 }
