@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod entropy;
 pub mod files;
+pub mod host;
 
 use std::sync::Arc;
 
