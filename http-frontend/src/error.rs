@@ -95,11 +95,7 @@ impl Problem {
 
     /// A defect of the server.
     pub fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorKind::Internal.code(),
-            "the server failed; its log says more",
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal.code(), "the server failed; its log says more")
     }
 
     /// Says after how many seconds a retry makes sense.

@@ -67,7 +67,8 @@ mod tests {
         ];
         for (text, expected) in cases {
             let found = if_match(&with(IF_MATCH, text));
-            let found = found.map(|version| version.map(|version| version.0)).map_err(|problem| problem.status.as_u16());
+            let found =
+                found.map(|version| version.map(|version| version.0)).map_err(|problem| problem.status.as_u16());
             assert_eq!(&found, expected, "If-Match: {text}");
         }
         assert!(matches!(if_match(&HeaderMap::new()), Ok(None)));
@@ -75,7 +76,9 @@ mod tests {
 
     #[test]
     fn if_none_match_compares_weakly_and_takes_lists() {
-        for (text, known) in [("\"7\"", true), ("W/\"7\"", true), ("\"6\", \"7\"", true), ("*", true), ("\"77\"", false)] {
+        for (text, known) in
+            [("\"7\"", true), ("W/\"7\"", true), ("\"6\", \"7\"", true), ("*", true), ("\"77\"", false)]
+        {
             assert_eq!(is_known(&with(IF_NONE_MATCH, text), Version(7)), known, "If-None-Match: {text}");
         }
     }

@@ -81,7 +81,11 @@ pub async fn deadline(State(app): State<App>, request: Request, next: Next) -> R
 fn check(app: &App, request: &Request) -> Result<(), Problem> {
     let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if length > MAX_URI {
-        return Err(Problem::new(StatusCode::URI_TOO_LONG, "uri_too_long", format!("the longest address is {MAX_URI}")));
+        return Err(Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "uri_too_long",
+            format!("the longest address is {MAX_URI}"),
+        ));
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (request.uri().authority(), hosts.next(), hosts.next()) {
@@ -132,9 +136,16 @@ mod tests {
     #[test]
     fn only_loopback_names_and_named_ones_are_allowed() {
         let names = ["shop.test".to_owned()];
-        for good in
-            ["localhost", "LOCALHOST:8080", "localhost.:1", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:8080", "Shop.Test:80"]
-        {
+        for good in [
+            "localhost",
+            "LOCALHOST:8080",
+            "localhost.:1",
+            "127.0.0.1",
+            "127.8.9.1:80",
+            "[::1]",
+            "[::1]:8080",
+            "Shop.Test:80",
+        ] {
             assert!(is_allowed(&good.parse().expect("an authority"), &names), "{good}");
         }
         for bad in [

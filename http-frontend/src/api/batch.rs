@@ -61,7 +61,6 @@ pub struct BatchRequest {
 
 /// What one step gave: a document with its version, whether one was deleted, or null for a read that found none.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "results are written as text; this is their description")]
 pub struct StepResult {
     /// Its id.
     id: Option<String>,
@@ -75,7 +74,6 @@ pub struct StepResult {
 
 /// One result a step, in the same order.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "results are written as text; this is their description")]
 pub struct BatchResponse {
     /// The results.
     results: Vec<StepResult>,
@@ -97,7 +95,9 @@ impl Step {
                 Ok(Operation::Update { collection, id, patch, if_version, ttl_ms })
             }
             (StepKind::Replace | StepKind::Update, ..) => Err("replace and update take an id and a document"),
-            (StepKind::Delete, Some(id), None) if ttl_ms.is_none() => Ok(Operation::Delete { collection, id, if_version }),
+            (StepKind::Delete, Some(id), None) if ttl_ms.is_none() => {
+                Ok(Operation::Delete { collection, id, if_version })
+            }
             (StepKind::Delete, ..) => Err("delete takes an id, and no document or ttl_ms"),
             (StepKind::Get, Some(id), None) if plain => Ok(Operation::Get { collection, id }),
             (StepKind::Get, ..) => Err("get takes an id alone"),
@@ -113,16 +113,11 @@ impl Step {
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes the batch safe to repeat")),
     request_body = BatchRequest,
     responses((status = 200, body = BatchResponse), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub async fn batch(
-    State(app): State<App>,
-    headers: HeaderMap,
-    JsonBody(body): JsonBody,
-) -> Result<Response, Problem> {
+pub async fn batch(State(app): State<App>, headers: HeaderMap, JsonBody(body): JsonBody) -> Result<Response, Problem> {
     let request: BatchRequest = serde_json::from_slice(&body).map_err(|error| Problem::invalid(error.to_string()))?;
     let steps = request.operations.into_iter().enumerate();
-    let operations = steps.map(|(index, step)| {
-        step.operation().map_err(|reason| Problem::invalid(format!("{reason} index={index}")))
-    });
+    let operations = steps
+        .map(|(index, step)| step.operation().map_err(|reason| Problem::invalid(format!("{reason} index={index}"))));
     let operations = operations.collect::<Result<Vec<_>, _>>()?;
     let answers = app.batch(operations, call_options(&headers)?).await?;
     let mut text = String::from("{\"results\":[");

@@ -1,4 +1,5 @@
 //! `/v1/changes`: every change as server-sent events, from any kept position on.
+#![expect(unused_qualifications, reason = "the description macro names parameter types by their full path")]
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! Documents of any collection: create, read, replace, patch, delete and list. Products and users use the same routes.
+#![expect(unused_qualifications, reason = "the description macro names parameter types by their full path")]
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, MatchedPath, Path, RawPathParams, State};
@@ -27,7 +28,6 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// One JSON object. Its `id` names it in its collection; without one it gets a UUID v7.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "documents pass as text; this is their description")]
 pub struct AnyDocument {
     /// 1 to 256 bytes without control characters.
     pub id: Option<String>,
@@ -39,7 +39,6 @@ pub struct AnyDocument {
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "pages are written as text; this is their description")]
 pub struct DocumentPage {
     /// The documents, as they are stored.
     pub items: Vec<AnyDocument>,

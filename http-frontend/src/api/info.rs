@@ -39,7 +39,6 @@ pub struct Process {
 pub async fn info(State(app): State<App>) -> Result<Json<Report>, Problem> {
     let kappa: Kappa = app.kappa.clone();
     let (database, machine) = app.blocking(move || Ok((kappa.info()?, cpu_info()))).await?;
-    let process =
-        Process { pid: std::process::id(), draws_running: app.draws.running(), draws_most: app.draws.most() };
+    let process = Process { pid: std::process::id(), draws_running: app.draws.running(), draws_most: app.draws.most() };
     Ok(Json(Report { database, machine, process }))
 }

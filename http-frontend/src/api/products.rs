@@ -5,7 +5,6 @@ use utoipa::ToSchema;
 
 /// A product.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "documents pass as text; this is their description")]
 pub struct Product {
     /// Given by the caller, or a UUID v7.
     pub id: Option<String>,

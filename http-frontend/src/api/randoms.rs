@@ -1,4 +1,5 @@
 //! `/v1/randoms`: how often each number of a range comes up among many random draws.
+#![expect(unused_qualifications, reason = "the description macro names parameter types by their full path")]
 
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
@@ -53,7 +54,6 @@ pub struct RandomsQuery {
 
 /// How often each value came up.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "the answer is core's own; this is its description")]
 pub struct Counts {
     /// How many numbers were drawn.
     count: u64,

@@ -5,7 +5,6 @@ use utoipa::ToSchema;
 
 /// A user.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "documents pass as text; this is their description")]
 pub struct User {
     /// Given by the caller, or a UUID v7.
     #[schema(example = "13AE742")]

@@ -17,7 +17,9 @@ pub fn shop(status: StatusCode, text: &str) -> Response {
 /// A failed call of the shop: what was sent is wrong, or `action` did not work.
 pub fn shop_failure(error: Error, action: &str) -> Response {
     match error.kind() {
-        ErrorKind::InvalidInput | ErrorKind::TooLarge => shop(status(error.kind()), "Los valores enviados no son válidos"),
+        ErrorKind::InvalidInput | ErrorKind::TooLarge => {
+            shop(status(error.kind()), "Los valores enviados no son válidos")
+        }
         ErrorKind::NotFound => shop(StatusCode::NOT_FOUND, "Producto no encontrado"),
         _ => {
             let problem = Problem::from(error);

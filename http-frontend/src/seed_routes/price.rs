@@ -77,7 +77,9 @@ mod tests {
 
     #[test]
     fn numbers_may_have_exponents_but_no_minus() {
-        for (text, expected) in [("1e3", Some("1000")), ("1.5E1", Some("15")), ("-1", None), ("1e400", None), ("25.555", Some("25.56"))] {
+        for (text, expected) in
+            [("1e3", Some("1000")), ("1.5E1", Some("15")), ("-1", None), ("1e400", None), ("25.555", Some("25.56"))]
+        {
             let number: Value = serde_json::from_str(text).expect("a number");
             let found = price(&number).map(|number| number.to_string());
             assert_eq!(found.as_deref(), expected, "number={text}");

@@ -92,8 +92,13 @@ impl Listing {
 }
 
 async fn next_page(app: &App, after: Option<String>) -> Result<(Vec<Entry>, Option<String>), Error> {
-    let request =
-        ListRequest { collection: products(), order: Order::Creation, direction: Direction::Forward, limit: PAGE, after };
+    let request = ListRequest {
+        collection: products(),
+        order: Order::Creation,
+        direction: Direction::Forward,
+        limit: PAGE,
+        after,
+    };
     let page = app.list(request).await?;
     Ok((page.entries, page.next))
 }

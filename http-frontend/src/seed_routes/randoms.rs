@@ -62,11 +62,29 @@ mod tests {
     /// Each of these once started a process that counted for minutes or for ever.
     #[test]
     fn only_sensible_counts_are_drawn() {
-        for (text, expected) in [("1", 1), ("20000", 20_000), ("10000000000", MAX_COUNT), ("7.9", 7), ("007", 7), ("5.", 5)] {
+        for (text, expected) in
+            [("1", 1), ("20000", 20_000), ("10000000000", MAX_COUNT), ("7.9", 7), ("007", 7), ("5.", 5)]
+        {
             assert_eq!(count(text), Some(expected), "cant={text}");
         }
         let huge = format!("1{}", "0".repeat(30));
-        for bad in ["", "0", "0.5", "-1", "abc", "12abc", "1e3", "+5", " 5", "NaN", "Infinity", "10000000001", &huge, ".5", "1.2.3"] {
+        for bad in [
+            "",
+            "0",
+            "0.5",
+            "-1",
+            "abc",
+            "12abc",
+            "1e3",
+            "+5",
+            " 5",
+            "NaN",
+            "Infinity",
+            "10000000001",
+            &huge,
+            ".5",
+            "1.2.3",
+        ] {
             assert_eq!(count(bad), None, "cant={bad}");
         }
     }

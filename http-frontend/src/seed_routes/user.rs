@@ -2,7 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use email_address::{EmailAddress, Options};
 use kappa_core::{CallOptions, CollectionName, Document, ErrorKind, Operation};
 use serde_json::{Map, Value};
@@ -26,9 +26,7 @@ pub async fn read(State(app): State<App>, uri: Uri, id: Result<DocumentId, Probl
     let Ok(DocumentId(id)) = id else { return users(StatusCode::BAD_REQUEST, "id is not valid UTF-8") };
     match app.get(collection(), id.clone()).await {
         Err(error) => users_failure(error),
-        Ok(None) => {
-            users_at(StatusCode::NOT_FOUND, &format!("Key not found in database [{id}]"), &uri)
-        }
+        Ok(None) => users_at(StatusCode::NOT_FOUND, &format!("Key not found in database [{id}]"), &uri),
         Ok(Some(entry)) => {
             let data = entry.document.text();
             page::json(format!("{{\"statusCode\":\"10000\",\"message\":\"success\",\"data\":{data}}}"))
@@ -160,7 +158,10 @@ mod tests {
             (r#"{"id":1}"#, "id must be a string"),
             (r#"{"id":""}"#, "id is not allowed to be empty"),
             (r#"{"id":null,"name":""}"#, "id must be a string,name is not allowed to be empty"),
-            (r#"{"x":1,"id":"a","email":"nobody","y":2}"#, "email must be a valid email,x is not allowed,y is not allowed"),
+            (
+                r#"{"x":1,"id":"a","email":"nobody","y":2}"#,
+                "email must be a valid email,x is not allowed,y is not allowed",
+            ),
             (r#"{"id":"a","email":"a@localhost"}"#, "email must be a valid email"),
             (r#"{"id":"a","group":1.5}"#, "group must be an integer"),
             (r#"{"id":"a","group":"x"}"#, "group must be a number"),
