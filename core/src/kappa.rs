@@ -1,133 +1,106 @@
 //! The handle: one open database and its typed stores.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::engine::EventKind;
+use crate::engine::Engine;
+use crate::engine::local::LocalEngine;
+use crate::engine::memory::MemoryEngine;
 use crate::env::Env;
-use crate::error::Result;
-use crate::executor::{CallOptions, Executor, Pending};
-use crate::operation::{Answer, Operation, Version};
+use crate::env::lock::DirectoryLock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::local::{About, Local};
+use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
+use crate::operation::{Answer, CollectionName, Operation};
 use crate::options::Options;
-use crate::store::document::Document;
+use crate::store::handle::{Batch, Collection, Products, Users};
+
+/// Where the only partition lies within the data directory.
+const PARTITION: &str = "partition-0000";
 
 /// One open database. Cloning shares it; the last clone that is dropped closes it.
 #[derive(Clone, Debug)]
 pub struct Kappa(Arc<dyn Executor>);
 
-/// One change of one document, as the feed tells it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Change {
-    /// Go on behind this change by giving it as `after`.
-    pub cursor: String,
-    /// Which collection.
-    pub collection: String,
-    /// Which document.
-    pub id: String,
-    /// What happened.
-    pub kind: EventKind,
-    /// The version the document has since.
-    pub version: Version,
-    /// Engine time in milliseconds.
-    pub time: i64,
-    /// The new value; none when it was deleted or expired.
-    pub document: Option<Document>,
-}
-
-/// Where a feed starts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum FeedStart {
-    /// With what happens from now on.
-    #[default]
-    Now,
-    /// With the oldest change that is kept.
-    Oldest,
-    /// Behind the change with this cursor.
-    After(String),
-}
-
-/// Changes in the order they were committed, at least once each, from a cursor on.
-#[derive(Debug)]
-pub struct Feed {}
-
-impl Feed {
-    /// The next change, as soon as there is one.
-    ///
-    /// # Errors
-    /// `Expired` when the cursor lies before what is kept; `Closed` when the database is.
-    pub async fn next(&mut self) -> Result<Change> {
-        unimplemented!()
-    }
-
-    /// The next change, or none when none came within `wait`.
-    ///
-    /// # Errors
-    /// As [`Feed::next`].
-    pub fn next_within(&mut self, _wait: Duration) -> Result<Option<Change>> {
-        unimplemented!()
-    }
-
-    /// The cursor behind the newest change seen, also when none was.
-    pub fn cursor(&self) -> String {
-        unimplemented!()
-    }
-}
-
-/// What an operator wants to know about an open database.
-#[derive(Clone, Debug, Serialize)]
-pub struct Info {
-    /// The version of this library.
-    pub version: &'static str,
-    /// The level every answer has.
-    pub durability: &'static str,
-    /// What answers reads.
-    pub view: &'static str,
-    /// The newest durable version.
-    pub newest: Version,
-    /// The oldest cursor position the feed still takes.
-    pub oldest: Version,
-    /// How many partitions the database has.
-    pub partitions: u32,
-    /// What recovery found at open, in words; empty after a clean end.
-    pub recovery: Vec<String>,
-}
-
 impl Kappa {
     /// Opens the database in `directory`, made if it is not there, with default options.
     ///
     /// # Errors
-    /// `Locked` with the holder's pid; `Damaged` with file and offset.
+    /// `Locked` with the holder's pid; `Damaged` with file and offset; `Unavailable` when the
+    /// directory cannot be used.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(directory, Options::default(), Env::default())
+        Self::open_with(directory, &Options::default(), &Env::default())
     }
 
     /// Opens with the caller's options and doors to the outside.
     ///
     /// # Errors
     /// As [`Kappa::open`]; `Unsupported` for a durability the engine does not give.
-    pub fn open_with(_directory: impl AsRef<Path>, _options: Options, _env: Env) -> Result<Self> {
-        unimplemented!()
+    pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
+        let directory = directory.as_ref();
+        let unusable = |error: std::io::Error| {
+            let error = Error::new(ErrorKind::Unavailable, "the data directory cannot be used").caused_by(error);
+            error.with("directory", directory.display())
+        };
+        env.files.create_dir_all(directory).map_err(unusable)?;
+        let lock = DirectoryLock::take(directory)?;
+        let (engine, report) = LocalEngine::open(directory.join(PARTITION), options.local()?, env.clone())?;
+        for finding in &report.findings {
+            tracing::warn!(finding, "recovered");
+        }
+        let about = About { database: engine.database(), view: options.view.name(), recovery: report.findings };
+        Ok(Self(Arc::new(Local::start(Arc::new(engine), about, Some(lock), options, env)?)))
     }
 
     /// A database in memory: gone when the last handle is.
-    pub fn in_memory(_options: Options, _env: Env) -> Result<Self> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// `Unavailable` when the system gives no threads.
+    pub fn in_memory(options: &Options, env: &Env) -> Result<Self> {
+        let mut database = [0; 16];
+        env.entropy.fill(&mut database);
+        let about = About { database, view: "memory", recovery: Vec::new() };
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
+        Ok(Self(Arc::new(Local::start(engine, about, None, options, env)?)))
     }
 
-    /// Runs any operation.
+    /// Runs any operation; the typed stores are thin layers over this.
     pub fn call(&self, operation: Operation, options: CallOptions) -> Pending<Answer> {
         self.0.submit(operation, options)
+    }
+
+    /// Products.
+    pub fn products(&self) -> Products {
+        Products::new(Arc::clone(&self.0))
+    }
+
+    /// Users.
+    pub fn users(&self) -> Users {
+        Users::new(Arc::clone(&self.0))
+    }
+
+    /// The collection `name`; it need not be there yet.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that breaks the rule of [`CollectionName`].
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        Ok(Collection::new(Arc::clone(&self.0), CollectionName::new(name)?))
+    }
+
+    /// Writes that happen together or not at all.
+    pub fn batch(&self) -> Batch {
+        Batch::new(Arc::clone(&self.0))
     }
 
     /// The change feed.
     ///
     /// # Errors
     /// `InvalidInput` for a cursor that is none; `Expired` for one too old.
-    pub fn feed(&self, _start: FeedStart) -> Result<Feed> {
-        unimplemented!()
+    pub fn feed(&self, start: FeedStart) -> Result<Feed> {
+        let cursor = self.0.seek(start)?;
+        Ok(Feed { executor: Arc::clone(&self.0), behind: cursor.clone(), seen: cursor, ready: VecDeque::new() })
     }
 
     /// How the database stands.
@@ -135,15 +108,69 @@ impl Kappa {
     /// # Errors
     /// `Closed` after close.
     pub fn info(&self) -> Result<Info> {
-        unimplemented!()
+        self.0.info()
     }
 
     /// Waits for writes in flight and background work, marks a clean end and releases the lock.
-    /// Other clones of the handle answer `Closed` from then on.
+    /// Other clones of the handle answer `Closed` from then on; closing again does nothing.
     ///
     /// # Errors
     /// Whatever the last flush answered.
     pub fn close(&self) -> Result<()> {
-        unimplemented!()
+        self.0.close()
+    }
+}
+
+/// Changes in the order they were committed, at least once each, from a cursor on.
+#[derive(Debug)]
+pub struct Feed {
+    executor: Arc<dyn Executor>,
+    /// Behind everything that is in `ready`.
+    behind: String,
+    /// Behind the newest change given out.
+    seen: String,
+    ready: VecDeque<Change>,
+}
+
+impl Feed {
+    /// The next change, as soon as there is one. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// `Expired` when the cursor lies before what is kept; `Closed` when the database is.
+    pub async fn next(&mut self) -> Result<Change> {
+        if self.ready.is_empty() {
+            let (changes, behind) = self.executor.changes(self.behind.clone()).await?;
+            self.take_in(changes, behind);
+        }
+        Ok(self.give().expect("changes are answered once there is one"))
+    }
+
+    /// The next change, or none when none came within `wait`.
+    ///
+    /// # Errors
+    /// As [`Feed::next`].
+    pub fn next_within(&mut self, wait: Duration) -> Result<Option<Change>> {
+        if self.ready.is_empty() {
+            let Some(answer) = self.executor.changes(self.behind.clone()).wait_for(wait) else { return Ok(None) };
+            let (changes, behind) = answer?;
+            self.take_in(changes, behind);
+        }
+        Ok(self.give())
+    }
+
+    /// The cursor behind the newest change given out.
+    pub fn cursor(&self) -> &str {
+        &self.seen
+    }
+
+    fn take_in(&mut self, changes: Vec<Change>, behind: String) {
+        self.ready.extend(changes);
+        self.behind = behind;
+    }
+
+    fn give(&mut self) -> Option<Change> {
+        let change = self.ready.pop_front()?;
+        self.seen.clone_from(&change.cursor);
+        Some(change)
     }
 }

@@ -17,11 +17,12 @@ pub mod random;
 
 pub use engine::{Direction, Durability, EventKind};
 pub use error::{Error, ErrorKind, Result};
-pub use executor::{CallOptions, Pending};
-pub use kappa::{Change, Feed, FeedStart, Info, Kappa};
+pub use executor::{CallOptions, Change, FeedStart, Info, Pending};
+pub use kappa::{Feed, Kappa};
 pub use operation::{
     Answer, CollectionInfo, CollectionName, Definition, Entry, IndexDefinition, ListRequest, Operation, Order, Page,
     Version,
 };
 pub use options::{Options, ViewKind};
-pub use store::document::Document;
+pub use store::document::{Document, IntoDocument};
+pub use store::handle::{Batch, Collection, Entries, List, Products, Users, WriteOptions};

@@ -120,7 +120,8 @@ pub struct Definition {
     pub indexes: Vec<IndexDefinition>,
     /// The field whose value decides the partition; the id where none is named.
     pub partition_field: Option<String>,
-    /// How long a document lives after its last write, in milliseconds, unless the write says otherwise.
+    /// How long a document lives after it was created or replaced, in milliseconds, unless the write says
+    /// otherwise; an update keeps the end it has.
     pub ttl_ms: Option<u64>,
 }
 
@@ -146,10 +147,17 @@ pub enum Order {
         /// The index's name.
         index: String,
         /// The first value wanted; none means from the first.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
         from: Option<Value>,
         /// The last value wanted, itself included; none means to the last.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
         to: Option<Value>,
     },
+}
+
+/// A bound that is null is a bound; one that is missing is none.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// One page of a list.
@@ -333,6 +341,30 @@ pub enum Answer {
     More(bool),
 }
 
+impl Answer {
+    /// Moves every version from `from` on by `by`: for engines that number a record otherwise than its
+    /// writer expected.
+    pub fn renumber(&mut self, from: Sequence, by: Sequence) {
+        let renumber = |entry: &mut Entry| {
+            if entry.version.0 >= from {
+                entry.version.0 += by;
+            }
+        };
+        match self {
+            Self::Written(entry) | Self::Entry(Some(entry)) => renumber(entry),
+            Self::Entries(entries) => entries.iter_mut().flatten().for_each(renumber),
+            Self::Page(page) => page.entries.iter_mut().for_each(renumber),
+            Self::Batch(answers) => answers.iter_mut().for_each(|answer| answer.renumber(from, by)),
+            Self::Entry(None)
+            | Self::Deleted(_)
+            | Self::Count(_)
+            | Self::Collection(_)
+            | Self::Collections(_)
+            | Self::More(_) => {}
+        }
+    }
+}
+
 impl Operation {
     /// Whether the operation can never write; such operations need no committer.
     pub fn is_read(&self) -> bool {
@@ -385,4 +417,17 @@ impl Operation {
 /// `Halt::Refused` when a rule says no; nothing it wrote is kept then.
 pub fn run(operation: &Operation, transaction: &mut Transaction<'_>) -> Run<Answer> {
     crate::store::run(operation, transaction)
+}
+
+/// As [`run`], but a second time under the same idempotency key gives the first answer again.
+///
+/// # Errors
+/// As [`run`]; `Conflict` when the key came with another operation, `Overloaded` when too many are kept.
+pub fn run_idempotent(operation: &Operation, key: &str, transaction: &mut Transaction<'_>) -> Run<Answer> {
+    crate::store::run_idempotent(operation, key, transaction)
+}
+
+/// Moves the versions of `answer`, see [`Answer::renumber`].
+pub fn renumber(answer: &mut Answer, from: Sequence, by: Sequence) {
+    answer.renumber(from, by);
 }

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use crate::engine::Durability;
+use crate::engine::local::LocalOptions;
+use crate::engine::local::log::LogOptions;
+use crate::engine::local::view::ViewOptions;
+use crate::error::{Error, Result};
 
 /// Where the documents are kept for reading; the log is the truth in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -12,6 +16,16 @@ pub enum ViewKind {
     Sled,
     /// In memory: all data must fit; opening reads the whole log.
     Memory,
+}
+
+impl ViewKind {
+    /// The stable text of this kind.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 /// Settings that are given at open.
@@ -49,9 +63,34 @@ impl Default for Options {
             memtable_bytes: 32 << 20,
             cache_bytes: 32 << 20,
             log_retention_bytes: 1 << 30,
-            log_retention: Duration::from_secs(7 * 24 * 3_600),
+            log_retention: Duration::from_hours(7 * 24),
             segment_bytes: 32 << 20,
             merge_bytes: 256 << 20,
         }
+    }
+}
+
+impl Options {
+    /// The same settings in the terms of the local engine.
+    pub(crate) fn local(&self) -> Result<LocalOptions> {
+        let segment_bytes = u32::try_from(self.segment_bytes).ok().filter(|bytes| (4 << 20..=1 << 30).contains(bytes));
+        let segment_bytes = segment_bytes.ok_or_else(|| {
+            Error::invalid("a segment of the log has 4 MiB to 1 GiB").with("segment_bytes", self.segment_bytes)
+        })?;
+        let retention_ms = i64::try_from(self.log_retention.as_millis()).unwrap_or(i64::MAX);
+        let log = LogOptions {
+            durability: self.durability,
+            segment_bytes,
+            merge_tail_bytes: self.merge_bytes,
+            retention_bytes: self.log_retention_bytes,
+            retention_ms,
+            ..LogOptions::default()
+        };
+        let view = ViewOptions {
+            memtable_bytes: self.memtable_bytes,
+            cache_bytes: self.cache_bytes,
+            ..ViewOptions::default()
+        };
+        Ok(LocalOptions { log, view, view_kind: self.view, room_wait: self.deadline })
     }
 }

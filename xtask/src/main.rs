@@ -1,2 +1,73 @@
-//! Recipes for test, tidy, bench and soak.
-fn main() {}
+//! `cargo xtask`: the one place for build, test, bench and soak recipes, and for the checks of style.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people speaks through its output")]
+
+mod recipe;
+mod run;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use recipe::{GENERATORS, RECIPES};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(name) = arguments.next() else {
+        print_help();
+        return ExitCode::from(2);
+    };
+    let words: Vec<String> = arguments.collect();
+    let result = match name.as_str() {
+        "help" | "--help" | "-h" => {
+            print_help();
+            Ok(())
+        }
+        name => perform(&root(), name, &words),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask {name}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(root: &Path, name: &str, words: &[String]) -> Result<(), String> {
+    if let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == name) {
+        return run::steps(root, recipe.steps, words);
+    }
+    match (name, words) {
+        ("tidy", []) => tidy(root),
+        ("generated", []) => run::generators(root, GENERATORS),
+        ("tidy" | "generated", _) => Err(format!("takes no further words, got \"{}\"", words.join(" "))),
+        _ => Err("no such recipe; `cargo xtask help` lists them".to_owned()),
+    }
+}
+
+fn tidy(root: &Path) -> Result<(), String> {
+    let findings = tidy::findings(root)?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    if findings.is_empty() { Ok(()) } else { Err(format!("{} findings", findings.len())) }
+}
+
+fn print_help() {
+    println!("cargo xtask <recipe> [words]\n");
+    let checks = [
+        ("tidy", "check the style rules that a program can check"),
+        ("generated", "make every generated file again; fails if one changes"),
+    ];
+    for (name, purpose) in RECIPES.iter().map(|recipe| (recipe.name, recipe.purpose)).chain(checks) {
+        println!("  {name:<10} {purpose}");
+    }
+}
+
+/// The root of the workspace that is being worked on.
+///
+/// Asked at run time: a shared target directory may hold a binary that another checkout compiled.
+fn root() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    package.and_then(|package| package.parent().map(Path::to_owned)).unwrap_or_else(|| PathBuf::from("."))
+}

@@ -53,7 +53,7 @@ pub struct KeyValue {
 }
 
 /// The keys from `start` up to and without `end`; no `end` means to the last key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyRange {
     /// The first key that belongs to the range.
     pub start: Bytes,
@@ -93,7 +93,7 @@ pub fn after_prefix(prefix: &[u8]) -> Option<Bytes> {
 }
 
 /// Which end of a range a scan starts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Direction {
     /// Lowest key first.
     #[default]
@@ -103,7 +103,7 @@ pub enum Direction {
 }
 
 /// One read that a run of operations asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Read {
     /// One key.
     Get(Bytes),
@@ -118,6 +118,15 @@ pub enum Read {
     },
 }
 
+/// What one [`Read`] gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Of a `Get`.
+    Value(Option<Versioned>),
+    /// Of a `Scan`.
+    Entries(Vec<KeyValue>),
+}
+
 /// The keys of one partition as of one sequence; sees a whole operation or none of it.
 ///
 /// A snapshot is held for one call or one page, never across a wait for a caller: checkpoints wait
@@ -130,6 +139,14 @@ pub trait Snapshot: Send + Sync {
     /// The first entries of `range` in `direction`: at most `limit`, and a page that reached
     /// [`MAX_PAGE_BYTES`] ends early (never before its first entry).
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<KeyValue>>;
+    /// Many reads in one call, answered in order.
+    fn fetch(&self, reads: &[Read]) -> Result<Vec<Found>> {
+        let answer = |read: &Read| match read {
+            Read::Get(key) => self.get(key).map(Found::Value),
+            Read::Scan { range, direction, limit } => self.scan(range, *direction, *limit).map(Found::Entries),
+        };
+        reads.iter().map(answer).collect()
+    }
 }
 
 /// One change of one key.

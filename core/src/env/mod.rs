@@ -4,11 +4,13 @@ pub mod clock;
 pub mod entropy;
 pub mod files;
 pub mod host;
+pub mod lock;
 
 use std::sync::Arc;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
+pub use files::{Files, SystemFiles};
 
 /// The parts of the outside world that a database is given at open.
 #[derive(Clone, Debug)]
@@ -17,10 +19,12 @@ pub struct Env {
     pub clock: Arc<dyn Clock>,
     /// Where chance comes from.
     pub entropy: Arc<dyn Entropy>,
+    /// Where files are.
+    pub files: Arc<dyn Files>,
 }
 
 impl Default for Env {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy), files: Arc::new(SystemFiles) }
     }
 }

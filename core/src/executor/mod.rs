@@ -1,25 +1,92 @@
 //! Who runs an operation, and the answer that comes later.
 
+pub mod cursor;
+pub mod local;
+mod maintenance;
 mod pending;
+mod rules;
 
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
+
 pub use pending::Pending;
 
-use crate::operation::{Answer, Operation};
+use crate::engine::EventKind;
+use crate::error::Result;
+use crate::operation::{Answer, Operation, Version};
+use crate::store::document::Document;
 
 /// What a caller may say about one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallOptions {
     /// Makes a write safe to repeat for 24 h: the same key and content get the first answer again.
     pub idempotency_key: Option<String>,
-    /// How long the call may wait for room before it answers `Overloaded`; 10 s where none is given.
+    /// How long the call may wait for room before it answers `Overloaded`; the database's rule where none is given.
     pub deadline: Option<Duration>,
+}
+
+/// One change of one document, as the feed tells it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    /// Go on behind this change by giving it as [`FeedStart::After`].
+    pub cursor: String,
+    /// Which collection.
+    pub collection: String,
+    /// Which document.
+    pub id: String,
+    /// What happened.
+    pub kind: EventKind,
+    /// The version the document has since.
+    pub version: Version,
+    /// Engine time in milliseconds since 1970.
+    pub time: i64,
+    /// The new value; none when it was deleted or expired.
+    pub document: Option<Document>,
+}
+
+/// Where a feed starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FeedStart {
+    /// With what happens from now on.
+    #[default]
+    Now,
+    /// With the oldest change that is kept.
+    Oldest,
+    /// Behind the change with this cursor.
+    After(String),
+}
+
+/// What an operator wants to know about an open database.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    /// The version of this library.
+    pub version: &'static str,
+    /// The level every answer has.
+    pub durability: &'static str,
+    /// What answers reads.
+    pub view: &'static str,
+    /// The newest durable version.
+    pub newest: Version,
+    /// The oldest version that a feed may still start behind.
+    pub oldest: Version,
+    /// How many partitions the database has.
+    pub partitions: u32,
+    /// What recovery found at open, in words; empty after a clean end.
+    pub recovery: Vec<String>,
 }
 
 /// Runs operations: in this process, or elsewhere.
 pub trait Executor: Send + Sync + fmt::Debug {
     /// Takes the operation in; its answer comes when it is durable.
     fn submit(&self, operation: Operation, options: CallOptions) -> Pending<Answer>;
+    /// The cursor that `start` stands for.
+    fn seek(&self, start: FeedStart) -> Result<String>;
+    /// The changes behind `cursor`, as soon as there is one; and the cursor behind them.
+    fn changes(&self, cursor: String) -> Pending<(Vec<Change>, String)>;
+    /// How the database stands.
+    fn info(&self) -> Result<Info>;
+    /// Finishes what was taken in and gives everything back.
+    fn close(&self) -> Result<()>;
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,7 +42,12 @@ impl<T: Send + 'static> Pending<T> {
     /// # Errors
     /// Whatever the call answered.
     pub fn wait(self) -> Result<T> {
-        block_on(self.0)
+        block_on(self.0, None).expect("without an end the answer comes")
+    }
+
+    /// Blocks this thread until the answer is there, or gives it up after `wait`; the call itself goes on.
+    pub fn wait_for(self, wait: Duration) -> Option<Result<T>> {
+        block_on(self.0, Some(wait))
     }
 }
 
@@ -53,21 +59,32 @@ impl<T> Future for Pending<T> {
     }
 }
 
-/// Runs one future on this thread, parked between polls.
-fn block_on<F: Future>(future: F) -> F::Output {
+/// Runs one future on this thread, parked between polls; none when it takes longer than `wait`.
+#[expect(clippy::disallowed_methods, reason = "a caller's patience is measured on the caller's thread")]
+fn block_on<F: Future>(future: F, wait: Option<Duration>) -> Option<F::Output> {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {
             self.0.unpark();
         }
     }
+    let until = wait.map(|wait| std::time::Instant::now() + wait);
     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
     let mut context = Context::from_waker(&waker);
     let mut future = std::pin::pin!(future);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
+            return Some(output);
         }
-        std::thread::park();
+        match until {
+            None => std::thread::park(),
+            Some(until) => {
+                let left = until.saturating_duration_since(std::time::Instant::now());
+                if left.is_zero() {
+                    return None;
+                }
+                std::thread::park_timeout(left);
+            }
+        }
     }
 }

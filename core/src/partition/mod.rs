@@ -1,6 +1,224 @@
 //! A partition: operations in, one ordered log of records out.
 
+mod committer;
+pub mod feed;
+mod intake;
 pub mod layer;
+pub mod source;
+pub mod time;
 pub mod transaction;
 
-pub use transaction::{Halt, Moment, Run, Transaction};
+#[cfg(test)]
+mod conformance;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_listener::{Event, EventListener};
+use parking_lot::Mutex;
+
+use crate::engine::{Engine, Growth, Sequence};
+use crate::env::{Entropy, Env};
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::Pending;
+
+use intake::{Intake, Job};
+use layer::Layer;
+use source::{GroupReads, LayeredReads};
+use time::EngineTime;
+
+pub use transaction::{Drawn, Halt, Moment, Run, Transaction};
+
+/// The rules that a partition runs; it knows nothing of them but this.
+pub trait Domain: Send + Sync + 'static {
+    /// A call as data.
+    type Operation: Send + Sync + 'static;
+    /// What a call gives.
+    type Answer: Send + 'static;
+
+    /// What `operation` does and answers; may be run several times and must do the same each time.
+    fn run(&self, operation: &Self::Operation, transaction: &mut Transaction<'_>) -> Run<Self::Answer>;
+    /// Whether the operation gives space back in the long run.
+    fn growth(&self, operation: &Self::Operation) -> Growth;
+    /// Bytes it holds while it waits.
+    fn size(&self, operation: &Self::Operation) -> usize;
+    /// Moves every version at or above `from` by `by`, because the engine numbered the group differently.
+    fn renumber(&self, answer: &mut Self::Answer, from: Sequence, by: Sequence);
+}
+
+/// How much may wait, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of operations that are not durable yet.
+    pub intake_bytes: usize,
+    /// How long a call waits for room.
+    pub deadline: Duration,
+}
+
+/// What a partition's threads and callers share.
+struct Shared<D: Domain> {
+    engine: Arc<dyn Engine>,
+    domain: D,
+    time: EngineTime,
+    entropy: Arc<dyn Entropy>,
+    intake: Intake<D>,
+    /// Rings after each commit: for feeds.
+    committed: Event,
+}
+
+/// One open partition: takes operations in, runs them one after another, makes them durable in groups.
+pub struct Partition<D: Domain> {
+    shared: Arc<Shared<D>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    limits: Limits,
+}
+
+impl<D: Domain> std::fmt::Debug for Partition<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Partition").field("engine", &self.shared.engine).finish_non_exhaustive()
+    }
+}
+
+impl<D: Domain> Partition<D> {
+    /// Starts the committer of `engine`.
+    ///
+    /// # Errors
+    /// `Unavailable` when the system gives no thread.
+    pub fn start(engine: Arc<dyn Engine>, domain: D, env: &Env, limits: Limits) -> Result<Self> {
+        let time = EngineTime::new(Arc::clone(&env.clock), engine.newest().1);
+        let shared = Arc::new(Shared {
+            engine,
+            domain,
+            time,
+            entropy: Arc::clone(&env.entropy),
+            intake: Intake::new(limits.intake_bytes),
+            committed: Event::new(),
+        });
+        let threads = Mutex::new(committer::start(&shared)?);
+        Ok(Self { shared, threads, limits })
+    }
+
+    /// Takes `operation` in; its answer leaves when everything it rests on is durable.
+    pub fn submit(&self, operation: D::Operation, deadline: Option<Duration>) -> Pending<D::Answer> {
+        let shared = Arc::clone(&self.shared);
+        let bytes = shared.domain.size(&operation);
+        let mut seed = [0; 8];
+        shared.entropy.fill(&mut seed);
+        let (answer, receiver) = oneshot::channel();
+        let job = Job { operation, bytes, seed: u64::from_ne_bytes(seed), moment: Moment::default(), answer };
+        match shared.intake.offer(job, &shared.time) {
+            Ok(()) => Pending::receive(receiver),
+            Err(intake::Refused::Closed) => Pending::ready(Err(closed())),
+            Err(intake::Refused::Full(job)) => {
+                let until = shared.time.now() + millis(deadline.unwrap_or(self.limits.deadline));
+                Pending::new(async move {
+                    wait_for_room(&shared, job, until).await?;
+                    Pending::receive(receiver).await
+                })
+            }
+        }
+    }
+
+    /// Runs a read on this thread, over the newest durable state.
+    ///
+    /// # Errors
+    /// What the domain refuses with; `Internal` for an operation that writes.
+    pub fn read(&self, operation: &D::Operation) -> Result<D::Answer> {
+        let shared = &self.shared;
+        let snapshot = shared.engine.snapshot()?;
+        let mut reads = GroupReads::new(snapshot, shared.engine.reads_at_hand(), false);
+        let before = Layer::default();
+        let drawn = Drawn { moment: Moment { ms: shared.time.now(), tick: 0 }, seed: 0 };
+        loop {
+            let sequence = reads.sequence() + 1;
+            let mut source = LayeredReads { before: &before, reads: &mut reads };
+            let mut transaction = Transaction::new(&mut source, drawn, sequence);
+            let run = run_caught(&shared.domain, operation, &mut transaction);
+            let wrote = !transaction.is_read_only();
+            match run {
+                Ok(_) if wrote => return Err(Error::new(ErrorKind::Internal, "a read operation wrote")),
+                Ok(answer) => return Ok(answer),
+                Err(Halt::Refused(error)) => return Err(error),
+                Err(Halt::NeedsRead) => {
+                    reads.fetch_wanted()?;
+                }
+            }
+        }
+    }
+
+    /// The storage below.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.shared.engine
+    }
+
+    /// Engine time in milliseconds.
+    pub fn now(&self) -> i64 {
+        self.shared.time.now()
+    }
+
+    /// Rings once after the next commit. Listen first, then look: a commit between the two is not missed.
+    pub fn listen(&self) -> EventListener {
+        self.shared.committed.listen()
+    }
+
+    /// Takes nothing more in, finishes what is there, and closes the engine.
+    ///
+    /// # Errors
+    /// What the engine's close answers.
+    pub fn close(&self, within: Duration) -> Result<()> {
+        self.shared.intake.close();
+        for thread in self.threads.lock().drain(..) {
+            // A committer that panicked has already answered its callers by dropping their channels.
+            let _ = thread.join();
+        }
+        let closed = self.shared.engine.close(within);
+        self.shared.committed.notify(usize::MAX);
+        closed
+    }
+}
+
+impl<D: Domain> Drop for Partition<D> {
+    fn drop(&mut self) {
+        self.shared.intake.close();
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn wait_for_room<D: Domain>(shared: &Shared<D>, job: Job<D>, until: i64) -> Result<()> {
+    let mut job = job;
+    let _waiting = shared.intake.wait_for_room();
+    loop {
+        let listener = shared.intake.listen_for_room();
+        match shared.intake.offer(job, &shared.time) {
+            Ok(()) => return Ok(()),
+            Err(intake::Refused::Closed) => return Err(closed()),
+            Err(intake::Refused::Full(refused)) => job = refused,
+        }
+        if shared.time.now() >= until {
+            return Err(Error::new(ErrorKind::Overloaded, "too many writes are waiting; retry later"));
+        }
+        listener.await;
+    }
+}
+
+/// Runs the domain; a panic becomes this caller's `Internal` and keeps none of its writes.
+fn run_caught<D: Domain>(domain: &D, operation: &D::Operation, transaction: &mut Transaction<'_>) -> Run<D::Answer> {
+    let run = catch_unwind(AssertUnwindSafe(|| domain.run(operation, transaction)));
+    run.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        tracing::error!(panic = text, "an operation panicked; it wrote nothing");
+        Err(Error::new(ErrorKind::Internal, "the operation failed inside Kappa; it wrote nothing").into())
+    })
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
+}

@@ -170,6 +170,11 @@ impl<'a> Transaction<'a> {
         self.own.is_empty() && self.events.is_empty()
     }
 
+    /// Bytes of keys, values and events so far, as counted against the limit of one operation.
+    pub fn written(&self) -> usize {
+        self.bytes
+    }
+
     /// The record of this operation; adds stay adds.
     pub fn into_record(self) -> Record {
         let writes = self

@@ -1,1 +1,354 @@
 //! The view: versioned memtables over an ordered store that can be rebuilt.
+
+mod cache;
+pub mod check;
+mod checkpoint;
+pub mod digest;
+mod directory;
+mod encoding;
+mod filter;
+mod gaps;
+mod guarded;
+mod memory_store;
+mod memtable;
+mod merge;
+pub mod options;
+mod sled_store;
+mod snapshot;
+pub mod store;
+mod tables;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use self::cache::RecordCache;
+use self::checkpoint::Maintenance;
+pub use self::digest::Digest;
+use self::gaps::Gaps;
+use self::memory_store::MemoryStore;
+use self::memtable::{Memtable, key_hash};
+use self::options::Planted;
+pub use self::options::{Checkpoint, CheckpointLog, StoreState, ViewOptions};
+use self::sled_store::SledStore;
+use self::snapshot::ViewSnapshot;
+use self::store::{Abandoned, Ordered, StoreResult};
+use self::tables::{Ended, Tables};
+use crate::engine::{Direction, KeyRange, Record, Sequence, Snapshot, Versioned, Write};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The read index of one partition: what the log says, key by key.
+///
+/// One thread applies and publishes, one makes checkpoints, any number read. After the store failed
+/// every call that needs it answers `Unavailable` and [`View::abandoned`] says why: the owner opens
+/// another view and fills it from the log.
+#[derive(Clone, Debug)]
+pub struct View {
+    shared: Arc<Shared>,
+}
+
+/// What the handles and snapshots of a view share.
+#[derive(Debug)]
+struct Shared {
+    options: ViewOptions,
+    store: Box<dyn Ordered>,
+    cache: RecordCache,
+    gaps: Gaps,
+    /// Readers take the list and the published sequence together under this lock.
+    current: RwLock<Arc<Tables>>,
+    generation: AtomicU64,
+    published: AtomicU64,
+    writer: Mutex<Writer>,
+    /// Something that a waiting writer or checkpoint looks at has changed.
+    moved: Condvar,
+    maintenance: Mutex<Maintenance>,
+    closing: AtomicBool,
+    abandoned: OnceLock<Abandoned>,
+}
+
+/// What the thread that applies decides with; a freeze happens between two of its groups.
+#[derive(Debug)]
+struct Writer {
+    applied: Sequence,
+    /// A checkpoint asked for a freeze while a group was applied and not yet published.
+    freeze_wanted: bool,
+    /// The freeze that was made for it.
+    frozen_at: Option<Sequence>,
+    /// The notice of the list in use, and of those before it.
+    ended: Vec<Ended>,
+}
+
+impl View {
+    /// The view over the store in `dir`, or over one in memory, whose content the manifest describes
+    /// as `state`. The owner then applies the log behind it: from `at` or `from` on.
+    ///
+    /// # Errors
+    /// [`Abandoned`] when the store does not open; it is not tried again, because sled's open writes.
+    pub fn open(dir: Option<&Path>, options: ViewOptions, state: StoreState) -> StoreResult<Self> {
+        let store: Box<dyn Ordered> = match dir {
+            Some(dir) => Box::new(SledStore::open(dir, &options)?),
+            None => Box::new(MemoryStore::default()),
+        };
+        Self::over(store, options, state)
+    }
+
+    /// The view over `store`.
+    pub(crate) fn over(store: Box<dyn Ordered>, options: ViewOptions, state: StoreState) -> StoreResult<Self> {
+        let at = match state {
+            StoreState::Empty => 0,
+            StoreState::At { at, .. } => at,
+            StoreState::Draining { from, .. } => from,
+        };
+        let everything = KeyRange { start: bytes::Bytes::new(), end: None };
+        let is_empty = store.scan(&everything, Direction::Forward, 1)?.is_empty();
+        match state {
+            StoreState::Empty if !is_empty => return Err(Abandoned::new("the store of a new view is not empty")),
+            // sled takes a lost file for a new one; a full comparison may be some time away.
+            StoreState::At { digest, .. } if is_empty && digest.count > 0 => {
+                return Err(Abandoned::new("the store is empty and should not be"));
+            }
+            _ => {}
+        }
+        let (tables, ended) = Tables::new(Arc::new(Memtable::new(options.memtable_bytes)), None, 0);
+        let shared = Shared {
+            store,
+            cache: RecordCache::new(options.cache_bytes),
+            gaps: Gaps::new(at),
+            current: RwLock::new(tables),
+            generation: AtomicU64::new(0),
+            published: AtomicU64::new(at),
+            writer: Mutex::new(Writer { applied: at, freeze_wanted: false, frozen_at: None, ended: vec![ended] }),
+            moved: Condvar::new(),
+            maintenance: Mutex::new(Maintenance::new(state)),
+            closing: AtomicBool::new(false),
+            abandoned: OnceLock::new(),
+            options,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Takes in the writes of consecutive records, the first of which is number `first`. They are
+    /// durable in the log; readers see them from [`View::publish`] on.
+    ///
+    /// # Errors
+    /// `Internal` when a record holds an `Add`, which the committer turns into a `Put` before the log.
+    pub fn apply(&self, first: Sequence, records: &[Record]) -> Result<()> {
+        let shared = &*self.shared;
+        let mut writer = shared.writer.lock();
+        debug_assert!(records.is_empty() || first > writer.applied, "records are applied in order, each once");
+        let last = first + (records.len() as Sequence).saturating_sub(1);
+        // Before the memtable: a range must not be called dead while a key in it comes to life.
+        let writes = records.iter().flat_map(|record| &record.writes);
+        shared.gaps.begin(last, writes.filter(|_| !shared.options.has(Planted::GapsNotCut)));
+        let active = shared.active();
+        let before = active.bytes();
+        for (sequence, record) in (first..).zip(records) {
+            for write in &record.writes {
+                let (key, value) = match write {
+                    Write::Put { key, value } => (key, Some(value)),
+                    Write::Delete { key } => (key, None),
+                    Write::Add { .. } => return Err(Error::new(ErrorKind::Internal, "an addition reached the view")),
+                };
+                active.insert(key_hash(key), key.clone(), sequence, value.cloned());
+                // Behind the memtable: `RecordCache::fill` rests on this order.
+                if !shared.options.has(Planted::CacheNotTold) {
+                    shared.cache.rewrite(key, value, sequence);
+                }
+            }
+            writer.applied = sequence;
+        }
+        let due = shared.options.due_bytes();
+        if before < due && active.bytes() >= due {
+            shared.moved.notify_all();
+        }
+        Ok(())
+    }
+
+    /// Makes everything up to `sequence` visible to new snapshots; all of it was applied.
+    pub fn publish(&self, sequence: Sequence) {
+        let mut writer = self.shared.writer.lock();
+        debug_assert!(sequence >= writer.applied, "whole groups are published");
+        self.shared.published.store(sequence, Ordering::Release);
+        if writer.freeze_wanted {
+            self.shared.freeze_at(&mut writer, sequence);
+        }
+    }
+
+    /// The newest published sequence.
+    pub fn published(&self) -> Sequence {
+        self.shared.published.load(Ordering::Acquire)
+    }
+
+    /// The newest published state. Hold it for one call or page: checkpoints wait for it.
+    pub fn snapshot(&self) -> Arc<dyn Snapshot> {
+        let (tables, sequence) = self.shared.reading();
+        Arc::new(ViewSnapshot::new(Arc::clone(&self.shared), tables, sequence))
+    }
+
+    /// The newest published value of `key`: what a snapshot of this moment answers, without making one.
+    ///
+    /// # Errors
+    /// `Unavailable` when the view was abandoned.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Versioned>> {
+        let (tables, sequence) = self.shared.reading();
+        let read = snapshot::get(&self.shared, &tables, sequence, key);
+        read.map_err(|abandoned| self.shared.abandon(abandoned))
+    }
+
+    /// Whether the active memtable is full enough to drain it.
+    pub fn checkpoint_due(&self) -> bool {
+        self.shared.checkpoint_due()
+    }
+
+    /// Waits until a checkpoint is due, at most `within`; whether it is.
+    pub fn wait_until_due(&self, within: Duration) -> bool {
+        let shared = &*self.shared;
+        let mut writer = shared.writer.lock();
+        shared.moved.wait_while_for(&mut writer, |_| !shared.checkpoint_due() && !shared.is_ending(), within);
+        shared.checkpoint_due()
+    }
+
+    /// Whether the active memtable takes another group at once.
+    pub fn has_room(&self) -> bool {
+        self.shared.has_room()
+    }
+
+    /// Waits until the memtables take another group.
+    ///
+    /// # Errors
+    /// `Overloaded` when the drain did not make room in time, `Unavailable` when the view was
+    /// abandoned, `Closed` when it is being closed.
+    pub fn wait_for_room(&self, within: Duration) -> Result<()> {
+        let shared = &*self.shared;
+        if !shared.has_room() {
+            let mut writer = shared.writer.lock();
+            shared.moved.wait_while_for(&mut writer, |_| !shared.has_room() && !shared.is_ending(), within);
+        }
+        shared.check()?;
+        if shared.has_room() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Overloaded, "writes wait for the view's drain"))
+    }
+
+    /// The last checkpoint and what the store held then; none while its content is not known to be whole.
+    pub fn digest(&self) -> Option<(Sequence, Digest)> {
+        self.shared.maintenance.lock().known()
+    }
+
+    /// Why the store was given up, if it was.
+    pub fn abandoned(&self) -> Option<&Abandoned> {
+        self.shared.abandoned.get()
+    }
+
+    /// Whether checkpoints outlive the process.
+    pub fn is_persistent(&self) -> bool {
+        self.shared.store.is_persistent()
+    }
+
+    /// Bytes that the store uses on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared.store.disk_bytes()
+    }
+
+    /// Bytes in the memtables, about.
+    pub fn memtable_bytes(&self) -> usize {
+        let tables = Arc::clone(&self.shared.current.read());
+        tables.newest_first().map(Memtable::bytes).sum()
+    }
+
+    /// Ends a checkpoint or check that is under way and gives the store's files back. For a clean end
+    /// the owner makes a checkpoint first.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store did not close within its deadline, or background work did not
+    /// stop `within`; the files stay in use then.
+    pub fn close(&self, within: Duration) -> Result<()> {
+        let shared = &*self.shared;
+        shared.closing.store(true, Ordering::Release);
+        // Under the lock, so that nobody starts to wait between its look at the flag and this call.
+        drop(shared.writer.lock());
+        shared.moved.notify_all();
+        let Some(_background_work_ended) = shared.maintenance.try_lock_for(within) else {
+            return Err(Error::new(ErrorKind::Unavailable, "the view's checkpoint did not stop in time"));
+        };
+        if self.abandoned().is_some() {
+            return Ok(());
+        }
+        shared.store.close().map_err(Error::from)
+    }
+}
+
+impl Shared {
+    fn active(&self) -> Arc<Memtable> {
+        Arc::clone(&self.current.read().active)
+    }
+
+    /// A list and the newest sequence that it answers for.
+    fn reading(&self) -> (Arc<Tables>, Sequence) {
+        let current = self.current.read();
+        // Under the lock: otherwise a freeze and a drain could come between the two, and the list
+        // would lack the memtable that hides what the drain writes.
+        let sequence = self.published.load(Ordering::Acquire);
+        let tables = Arc::clone(&current);
+        drop(current);
+        let ahead = self.options.has(Planted::ReadUnpublished);
+        (tables, if ahead { Sequence::MAX >> 1 } else { sequence })
+    }
+
+    /// Whether `tables` still takes the writes. The generation moves before the list does, so a
+    /// write that is not in `tables` is never overlooked.
+    fn is_current(&self, tables: &Tables) -> bool {
+        self.generation.load(Ordering::Acquire) == tables.generation || self.options.has(Planted::FillAlways)
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        let tables = self.current.read();
+        tables.frozen.is_some() || tables.active.bytes() >= self.options.due_bytes()
+    }
+
+    fn has_room(&self) -> bool {
+        self.current.read().active.bytes() < self.options.memtable_bytes
+    }
+
+    fn is_ending(&self) -> bool {
+        self.closing.load(Ordering::Acquire) || self.abandoned.get().is_some()
+    }
+
+    fn check(&self) -> Result<()> {
+        if let Some(abandoned) = self.abandoned.get() {
+            return Err(abandoned.clone().into());
+        }
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the view is closed"));
+        }
+        Ok(())
+    }
+
+    /// Gives the store up for good; the error is for the call that noticed.
+    fn abandon(&self, abandoned: Abandoned) -> Error {
+        if self.closing.load(Ordering::Acquire) {
+            return Error::new(ErrorKind::Closed, "the view is closed");
+        }
+        let first = self.abandoned.get_or_init(|| {
+            tracing::error!(reason = %abandoned, "the view is abandoned");
+            abandoned
+        });
+        drop(self.writer.lock());
+        self.moved.notify_all();
+        first.clone().into()
+    }
+}
+
+impl ViewOptions {
+    /// A drain starts here, so that it is under way before writers have to wait.
+    fn due_bytes(&self) -> usize {
+        self.memtable_bytes / 4 * 3
+    }
+}

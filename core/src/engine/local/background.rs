@@ -1,0 +1,153 @@
+//! What goes on beside the writes: checkpoints, merges, late syncs, and the rebuild of a view that failed.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::Durability;
+use crate::error::{Error, ErrorKind, Result};
+
+use super::Shared;
+use super::opening::{self, Facts};
+
+/// How often the view is looked at while nothing calls for it.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often the log is looked at: often enough that a writer at full speed does not use up the segments
+/// that are made ahead of need.
+const LOG_LOOK: Duration = Duration::from_millis(100);
+/// How long a failed attempt is left alone.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The threads, until they are told to end.
+pub struct Background {
+    end: Arc<End>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Tells the threads that it is time.
+#[derive(Debug, Default)]
+pub struct End {
+    asked: AtomicBool,
+    lock: Mutex<()>,
+    rung: Condvar,
+}
+
+impl End {
+    fn asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        drop(self.lock.lock());
+        self.rung.notify_all();
+    }
+
+    /// Waits at most `within`; whether the thread goes on.
+    fn wait(&self, within: Duration) -> bool {
+        let mut lock = self.lock.lock();
+        if !self.asked() {
+            self.rung.wait_for(&mut lock, within);
+        }
+        !self.asked()
+    }
+}
+
+impl Background {
+    /// Starts the threads; `verify` has the view's content compared with the log's account first.
+    pub fn start(shared: &Arc<Shared>, verify: bool) -> Result<Self> {
+        let mut background = Self { end: Arc::default(), threads: Vec::new() };
+        background.spawn("kappa-checkpoint", shared, move |shared, end| keep_view(shared, end, verify))?;
+        background.spawn("kappa-merge", shared, keep_log)?;
+        if shared.options.log.durability == Durability::Written {
+            background.spawn("kappa-sync", shared, sync_late)?;
+        }
+        Ok(background)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        shared: &Arc<Shared>,
+        work: impl FnOnce(&Shared, &End) + Send + 'static,
+    ) -> Result<()> {
+        let (shared, end) = (Arc::clone(shared), Arc::clone(&self.end));
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&shared, &end));
+        let failed = |error| Error::new(ErrorKind::Unavailable, "the system gave no thread").caused_by(error);
+        self.threads.push(thread.map_err(failed)?);
+        Ok(())
+    }
+
+    /// Ends the threads, each at its next safe place.
+    pub fn end(self) {
+        self.end.ask();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a background thread of the engine panicked; the next open recovers");
+            }
+        }
+    }
+}
+
+fn keep_view(shared: &Shared, end: &End, verify: bool) {
+    if verify && let Err(error) = shared.view().verify() {
+        tracing::warn!(%error, "the view does not hold what the log says");
+    }
+    while !end.asked() {
+        let view = shared.view();
+        if view.abandoned().is_some() {
+            if let Err(error) = replace_view(shared, end) {
+                tracing::error!(%error, "the view could not be rebuilt; it is tried again");
+                end.wait(AGAIN);
+            }
+        } else if view.wait_until_due(LOOK)
+            && !end.asked()
+            && let Err(error) = view.checkpoint(&Facts(&shared.log))
+        {
+            tracing::warn!(%error, "a checkpoint was put off");
+            end.wait(AGAIN);
+        }
+    }
+}
+
+/// Fills a new view from the log while reads and writes are refused.
+fn replace_view(shared: &Shared, end: &End) -> Result<()> {
+    {
+        let _no_commit_is_under_way = shared.writing.lock();
+        shared.rebuilding.store(true, Ordering::Release);
+    }
+    let go_on = &mut |_| if end.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let kind = shared.options.view_kind;
+    let view = opening::rebuild(&shared.log, &shared.directory, kind, &shared.view_options, go_on)?;
+    *shared.view.write() = view;
+    shared.rebuilding.store(false, Ordering::Release);
+    tracing::info!("the view was rebuilt from the log");
+    Ok(())
+}
+
+fn keep_log(shared: &Shared, end: &End) {
+    let log = &shared.log;
+    let mut look = LOG_LOOK;
+    while end.wait(look) {
+        let maintained = if log.maintenance_due() { log.maintain() } else { Ok(()) };
+        let merged = if log.merge_due() { log.merge(&end.asked).map(drop) } else { Ok(()) };
+        look = LOG_LOOK;
+        if let Err(error) = maintained.and(merged) {
+            tracing::warn!(%error, "upkeep of the log was put off");
+            look = AGAIN;
+        }
+    }
+}
+
+fn sync_late(shared: &Shared, end: &End) {
+    while end.wait(LOOK / 2) {
+        if let Err(error) = shared.log.sync_if_due(shared.env.clock.boot_ms()) {
+            tracing::error!(%error, "the log takes nothing more");
+            return;
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Room: segments made ahead of need, a reserve for deletes, and what goes when it is no longer needed.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::Log;
+use super::failure::file_failed;
+use super::manifest::{self, MANIFEST_NEXT, Manifest, WriteFailure};
+use super::segment::Spare;
+use crate::engine::{Growth, Sequence};
+use crate::env::files::{Files, OpenMode};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A file that is given up when the disk is full, so that MANIFEST can still be replaced: without it a
+/// full disk could not be opened, and nothing could be deleted from it.
+pub const BALLAST: &str = "ballast";
+const BALLAST_BYTES: u32 = 64 << 10;
+/// Shrinking writes are refused once even the largest of them might not fit.
+const LARGEST_RECORD: u32 = 1_200 << 10;
+
+impl Log {
+    /// Whether writes of this kind are taken at the moment; to be asked before any of them is run.
+    ///
+    /// # Errors
+    /// `StorageFull`, `Unavailable`, `Closed`: do not write.
+    pub fn admit(&self, growth: Growth) -> Result<()> {
+        self.check_usable()?;
+        let full = |free: u64| {
+            Error::new(ErrorKind::StorageFull, "the disk is nearly full; free space, or delete what is not needed")
+                .with("directory", self.dir.display())
+                .with("free", free)
+        };
+        let (spares, segment) = {
+            let state = self.state.read();
+            (state.spares.len(), state.spares.front().map_or(self.options.segment_bytes, |spare| spare.bytes))
+        };
+        let short = self.short_of_space.load(Ordering::Relaxed);
+        match growth {
+            Growth::Grows => {
+                let space = self.files.space(&self.dir).map_err(|error| file_failed("log.admit", &self.dir, error))?;
+                let percent = space.total / 100 * self.options.low_space_percent;
+                let low = space.free < self.options.low_space_bytes.max(percent);
+                if low || (short && spares <= self.options.reserve_segments) { Err(full(space.free)) } else { Ok(()) }
+            }
+            // A group that needs a segment makes one where it can, so only a failed try counts.
+            Growth::Shrinks if short && spares == 0 && self.room() < LARGEST_RECORD.min(segment / 2) => Err(full(0)),
+            Growth::Shrinks => Ok(()),
+        }
+    }
+
+    fn room(&self) -> u32 {
+        let state = self.state.read();
+        state
+            .segments
+            .last()
+            .map_or(0, |active| active.header.bytes - state.visible.position.offset.min(active.header.bytes))
+    }
+
+    /// Whether [`Log::maintain`] has something to do.
+    pub fn maintenance_due(&self) -> bool {
+        self.state.read().spares.len() <= self.options.reserve_segments || self.droppable().is_some()
+    }
+
+    /// Makes the next segments ahead of need and lets segments go that nothing needs. To be called beside
+    /// the appends whenever it is due, so that no append has to wait for it.
+    ///
+    /// # Errors
+    /// `StorageFull`: fewer segments than wanted; writes that grow are refused until there is room.
+    pub fn maintain(&self) -> Result<()> {
+        self.check_usable()?;
+        self.drop_segments()?;
+        while self.state.read().spares.len() <= self.options.reserve_segments {
+            self.prepare_spare()?;
+        }
+        make_ballast(&*self.files, &self.dir).map_err(|error| file_failed("log.maintain", &self.dir, error))
+    }
+
+    /// Makes one more segment, named in MANIFEST before it can be written to: so no file that holds records
+    /// is ever taken for a leftover.
+    pub(super) fn prepare_spare(&self) -> Result<()> {
+        let _one_at_a_time = self.preparing.lock();
+        self.check_usable()?;
+        let id = self.state.read().manifest.last_segment + 1;
+        let made = Spare::create(&*self.files, &self.dir, id, self.options.segment_bytes)
+            .map_err(|error| file_failed("log.prepare", &self.dir.join(super::segment::file_name(id)), error))
+            .and_then(|spare| {
+                self.sync_dir()?;
+                #[cfg(test)]
+                if super::planted::is(super::Planted::UseUnnamedSegment) {
+                    self.state.write().manifest.last_segment = id;
+                    return Ok(spare);
+                }
+                self.update_manifest(|manifest| manifest.last_segment = id)?;
+                Ok(spare)
+            });
+        let full = made.as_ref().is_err_and(|error| error.kind() == ErrorKind::StorageFull);
+        self.short_of_space.store(full, Ordering::Relaxed);
+        self.state.write().spares.push_back(made?);
+        Ok(())
+    }
+
+    /// How many of the oldest segments may go, and the first one that stays.
+    fn droppable(&self) -> Option<(usize, u64)> {
+        let state = self.state.read();
+        let folded = state.base.as_ref()?.footer.sequence;
+        let needed: Sequence = state.manifest.checkpoint.needs_after().unwrap_or(Sequence::MAX);
+        let mut kept: u64 = state.segments.iter().map(|segment| u64::from(segment.header.bytes)).sum();
+        let mut count = 0;
+        for (segment, next) in state.segments.iter().zip(state.segments.iter().skip(1)) {
+            let end = next.before();
+            let too_much = kept > self.options.retention_bytes;
+            let too_old = state.visible.time.saturating_sub(end.time) > self.options.retention_ms;
+            if end.sequence > folded || end.sequence > needed || !(too_much || too_old) {
+                break;
+            }
+            kept -= u64::from(segment.header.bytes);
+            count += 1;
+        }
+        (count > 0).then(|| (count, state.segments[count].id))
+    }
+
+    /// Removes segments that are folded into the base, that the view does not need, and that are beyond
+    /// retention. MANIFEST forgets them first: a crash in between leaves files, never a gap.
+    pub(super) fn drop_segments(&self) -> Result<()> {
+        let _one_at_a_time = self.preparing.lock();
+        let Some((count, first)) = self.droppable() else { return Ok(()) };
+        self.update_manifest(|manifest| manifest.first_segment = first)?;
+        let dropped: Vec<_> = self.state.write().segments.drain(..count).collect();
+        for segment in dropped {
+            self.files.remove_file(&segment.path).map_err(|error| file_failed("log.maintain", &segment.path, error))?;
+        }
+        self.sync_dir()
+    }
+
+    /// A failed directory sync stops the log as any failed sync does.
+    pub(super) fn sync_dir(&self) -> Result<()> {
+        #[cfg(test)]
+        if super::planted::is(super::Planted::SkipDirectorySync) {
+            return Ok(());
+        }
+        self.files.sync_dir(&self.dir).map_err(|error| {
+            self.poisoned.store(true, Ordering::SeqCst);
+            file_failed("log.sync", &self.dir, error)
+        })
+    }
+}
+
+/// Replaces MANIFEST; on a full disk the ballast goes first.
+pub fn write_manifest(files: &dyn Files, dir: &Path, manifest: &Manifest) -> Result<(), WriteFailure> {
+    match manifest::write(files, dir, manifest) {
+        Err(WriteFailure::Before(error)) if error.kind() == ErrorKind::StorageFull => {
+            for name in [BALLAST, MANIFEST_NEXT] {
+                files.remove_file(&dir.join(name)).ok();
+            }
+            manifest::write(files, dir, manifest).map_err(|failure| match failure {
+                WriteFailure::Before(_) => WriteFailure::Before(error),
+                unknown @ WriteFailure::Unknown(_) => unknown,
+            })
+        }
+        result => result,
+    }
+}
+
+/// Keeps the ballast in place; on a disk that is full now it waits for better times.
+pub fn make_ballast(files: &dyn Files, dir: &Path) -> io::Result<()> {
+    let path = dir.join(BALLAST);
+    if files.exists(&path)? {
+        return Ok(());
+    }
+    let made = files.open(&path, OpenMode::CreateNew).and_then(|file| {
+        file.allocate(u64::from(BALLAST_BYTES))?;
+        file.sync_all()
+    });
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => files.remove_file(&path),
+        made => made,
+    }
+}

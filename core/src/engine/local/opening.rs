@@ -1,0 +1,279 @@
+//! From a directory to a running engine, whatever the last process left there.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::engine::{Durability, KeyValue, Record, Sequence};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::ViewKind;
+
+use super::Shared;
+use super::log::{self, BaseEntry, Cut, Identity, Log, LogOptions, RecoveryReport};
+use super::view::check::{self, Progress};
+use super::view::{Checkpoint, CheckpointLog, Digest, StoreState, View, ViewOptions};
+
+/// Records that are applied between two looks at the memtable.
+const REPLAY_GROUP: usize = 256;
+/// A rebuild says how far it is each time this many entries are in.
+const PROGRESS_EVERY: u64 = 100_000;
+
+/// What the owner of an engine decides.
+#[derive(Clone, Debug)]
+pub struct LocalOptions {
+    /// Sizes and rules of the log.
+    pub log: LogOptions,
+    /// Sizes and bounds of the view.
+    pub view: ViewOptions,
+    /// What the view keeps its keys in.
+    pub view_kind: ViewKind,
+    /// How long a group waits for room in the memtables.
+    pub room_wait: Duration,
+}
+
+/// What an open found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Whether the last process closed the log.
+    pub clean: bool,
+    /// In words, for people: a cut tail, a rebuilt view. Empty when there is nothing to say.
+    pub findings: Vec<String>,
+}
+
+/// Opens log and view, and brings the view to the log's end.
+pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shared, OpenReport)> {
+    if options.log.durability > Durability::Synced {
+        let error = Error::new(ErrorKind::Unsupported, "one copy cannot be replicated; ask for `synced`");
+        return Err(error.with("durability", options.log.durability.name()));
+    }
+    let (log, mut report) = open_log(&directory, &options, &env)?;
+    let mut view_options = options.view.clone();
+    let database = log.manifest().identity.database;
+    view_options.salt = u64::from_be_bytes(database[..8].try_into().expect("an id has sixteen bytes"));
+    let shared_view = open_view(&log, &directory, &options, &view_options, &mut report)?;
+    let shared = Shared {
+        log,
+        directory,
+        options,
+        view_options,
+        env,
+        view: RwLock::new(shared_view),
+        writing: Mutex::new(()),
+        rebuilding: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
+    };
+    Ok((shared, report))
+}
+
+fn open_log(directory: &Path, options: &LocalOptions, env: &Env) -> Result<(Log, OpenReport)> {
+    match Log::open(Arc::clone(&env.files), directory, options.log.clone()) {
+        Ok((log, recovery)) => Ok((log, OpenReport { clean: recovery.clean, findings: findings(&recovery) })),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut database = [0; 16];
+            env.entropy.fill(&mut database);
+            let identity = Identity { database, node: 0, partition: 0, partitions: 1 };
+            let log = Log::create(Arc::clone(&env.files), directory, options.log.clone(), identity)?;
+            Ok((log, OpenReport { clean: true, findings: Vec::new() }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a recovery did, in words.
+fn findings(recovery: &RecoveryReport) -> Vec<String> {
+    let mut findings = Vec::new();
+    for Cut { file, offset, bytes, records } in &recovery.cuts {
+        let file = file.display();
+        findings.push(format!("a torn end was cut: file={file} offset={offset} bytes={bytes} records={records}"));
+    }
+    if recovery.manifest_repaired {
+        findings.push("one of the two copies of MANIFEST was damaged and has been written again".into());
+    }
+    for name in &recovery.leftovers {
+        findings.push(format!("an unfinished file was removed: file={name}"));
+    }
+    findings
+}
+
+fn open_view(
+    log: &Log,
+    directory: &Path,
+    options: &LocalOptions,
+    view_options: &ViewOptions,
+    report: &mut OpenReport,
+) -> Result<View> {
+    let manifest = log.manifest();
+    let known = manifest.view.as_ref().filter(|_| options.view_kind == ViewKind::Sled);
+    if let Some(name) = known {
+        match reopen(log, &directory.join(name), view_options, state_of(manifest.checkpoint)) {
+            Ok(view) => return Ok(view),
+            Err(Reopen::Log(error)) => return Err(error),
+            Err(Reopen::View(reason)) => report.findings.push(format!("the view was rebuilt from the log: {reason}")),
+        }
+    }
+    rebuild(log, directory, options.view_kind, view_options, &mut |_| ControlFlow::Continue(()))
+}
+
+/// Why a view could not be brought to the log's end.
+enum Reopen {
+    /// The log does not answer: nothing to rebuild from either.
+    Log(Error),
+    /// The view is no good.
+    View(String),
+}
+
+fn reopen(log: &Log, directory: &Path, options: &ViewOptions, state: StoreState) -> Result<View, Reopen> {
+    let gone = |error: &dyn std::fmt::Display| Reopen::View(error.to_string());
+    let view = View::open(Some(directory), options.clone(), state).map_err(|abandoned| gone(&abandoned))?;
+    let after = match state {
+        StoreState::Empty => return Err(Reopen::View("nothing is known about its content".into())),
+        StoreState::At { at, .. } => at,
+        StoreState::Draining { from, to, .. } => {
+            replay(log, &view, from, Some(to))?;
+            match view.checkpoint(&Facts(log)).map_err(|error| gone(&error))? {
+                Checkpoint::At(_) => to,
+                other => return Err(Reopen::View(format!("its drain could not be repeated: {other:?}"))),
+            }
+        }
+    };
+    replay(log, &view, after, None)?;
+    Ok(view)
+}
+
+/// Applies the log behind `after`, up to `to` or to its end.
+fn replay(log: &Log, view: &View, after: Sequence, to: Option<Sequence>) -> Result<(), Reopen> {
+    let gone = |error: Error| Reopen::View(error.to_string());
+    let mut newest = after;
+    let mut group = Vec::new();
+    for committed in log.tail_iter(after).map_err(Reopen::Log)? {
+        let committed = committed.map_err(Reopen::Log)?;
+        if to.is_some_and(|to| committed.sequence > to) {
+            break;
+        }
+        // A new epoch leaves a gap in the numbers, and a group has none.
+        if group.len() >= REPLAY_GROUP || committed.sequence != newest + 1 {
+            apply(view, &mut group, newest).map_err(gone)?;
+            if to.is_none() && view.checkpoint_due() {
+                let _ = view.checkpoint(&Facts(log)).map_err(gone)?;
+            }
+        }
+        newest = committed.sequence;
+        group.push(committed.record);
+    }
+    apply(view, &mut group, newest).map_err(gone)
+}
+
+fn apply(view: &View, group: &mut Vec<Record>, newest: Sequence) -> Result<()> {
+    if !group.is_empty() {
+        view.apply(newest + 1 - group.len() as Sequence, group)?;
+        group.clear();
+    }
+    view.publish(newest);
+    Ok(())
+}
+
+/// A new view, filled from the base and the tail behind it.
+pub fn rebuild(
+    log: &Log,
+    directory: &Path,
+    kind: ViewKind,
+    options: &ViewOptions,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<View> {
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Unavailable, "the view's directory cannot be used").caused_by(error)
+    };
+    let old = log.manifest().view;
+    let place = match kind {
+        ViewKind::Sled => Some(check::next_directory(directory).map_err(failed)?),
+        ViewKind::Memory => None,
+    };
+    // Before the old one is moved: a crash from here on finds a view that nothing is known about, and rebuilds.
+    log.update_manifest(|manifest| {
+        manifest.view = place.as_ref().and_then(|place| Some(place.file_name()?.to_str()?.to_owned()));
+        manifest.checkpoint = log::Checkpoint::None;
+    })?;
+    if let Some(old) = old.map(|old| directory.join(old)).filter(|old| old.exists()) {
+        check::quarantine(&old).map_err(failed)?;
+    }
+    let (base, at) = log.base_iter().map_or((None, 0), |(base, at)| (Some(base), at));
+    let base = base.into_iter().flatten().filter_map(|entry| match entry {
+        Ok(BaseEntry { key, value: Some(value), sequence }) => Some(Ok(KeyValue { key, value, sequence })),
+        // A base holds live keys only; deletes are in the runs of a merge.
+        Ok(BaseEntry { value: None, .. }) => None,
+        Err(error) => Some(Err(error)),
+    });
+    let mut told = 0;
+    let mut tell = |done: Progress| {
+        if done.entries >= told + PROGRESS_EVERY {
+            told = done.entries;
+            tracing::info!(entries = done.entries, bytes = done.bytes, "the view is being rebuilt from the log");
+        }
+        progress(done)
+    };
+    let (view, digest) = check::rebuild(place.as_deref(), options.clone(), at, base, &mut tell)?;
+    if view.is_persistent() {
+        Facts(log).drained(at, digest)?;
+    }
+    match replay(log, &view, at, None) {
+        Ok(()) => Ok(view),
+        Err(Reopen::Log(error)) => Err(error),
+        Err(Reopen::View(reason)) => {
+            Err(Error::new(ErrorKind::Unavailable, "the view could not be rebuilt").with("reason", reason))
+        }
+    }
+}
+
+/// Drains what is in memory, gives the view's files back, and marks the log's end.
+pub fn close(shared: &Shared, within: Duration) -> Result<()> {
+    let view = shared.view();
+    let drained = match view.checkpoint(&Facts(&shared.log)) {
+        Ok(_) => view.close(within),
+        Err(error) => Err(error),
+    };
+    // The log is whole whatever the view said: the next open brings the view up again.
+    shared.log.close_clean()?;
+    drained
+}
+
+/// The view's facts, in the log's MANIFEST.
+pub struct Facts<'a>(pub &'a Log);
+
+impl CheckpointLog for Facts<'_> {
+    fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {
+        self.0.update_manifest(|manifest| {
+            let from = match manifest.checkpoint {
+                log::Checkpoint::At { sequence, .. } => sequence,
+                log::Checkpoint::Draining { from, .. } => from,
+                log::Checkpoint::None => return,
+            };
+            manifest.checkpoint = log::Checkpoint::Draining { to, from, digest: to_log(digest) };
+        })
+    }
+
+    fn drained(&self, at: Sequence, digest: Digest) -> Result<()> {
+        self.0.update_manifest(|manifest| {
+            manifest.checkpoint = log::Checkpoint::At { sequence: at, digest: to_log(digest) };
+        })
+    }
+}
+
+fn to_log(digest: Digest) -> log::Digest {
+    log::Digest { count: digest.count, sum: digest.sum }
+}
+
+fn state_of(checkpoint: log::Checkpoint) -> StoreState {
+    let digest = |digest: log::Digest| Digest { count: digest.count, sum: digest.sum };
+    match checkpoint {
+        log::Checkpoint::None => StoreState::Empty,
+        log::Checkpoint::At { sequence, digest: expected } => StoreState::At { at: sequence, digest: digest(expected) },
+        log::Checkpoint::Draining { to, from, digest: expected } => {
+            StoreState::Draining { from, to, digest: digest(expected) }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Checkpoints: a memtable is frozen, drained into the store and dropped.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use super::digest::Digest;
+use super::memtable::Memtable;
+use super::options::{Checkpoint, CheckpointLog, Planted, StoreState};
+use super::store::{Abandoned, Change, StoreResult, scan_digest};
+use super::tables::{Ended, Tables};
+use super::{Shared, View, Writer};
+use crate::engine::{Sequence, Versioned};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Changes handed to the store at a time; between two of them a close is noticed.
+const CHANGES_A_CALL: usize = 512;
+/// How often waits look whether the view is being closed.
+const LOOK_UP: Duration = Duration::from_millis(20);
+/// How long a group may take from apply to publish before a freeze gives up on it.
+const PUBLISH_WAIT: Duration = Duration::from_secs(10);
+
+/// What is known about the store's content, and the drain that is under way.
+#[derive(Debug)]
+pub(super) struct Maintenance {
+    known: Option<(Sequence, Digest)>,
+    /// A drain of the process before this one that has to be repeated.
+    repeat: Option<(Sequence, Digest)>,
+    frozen: Option<Frozen>,
+}
+
+/// A memtable on its way into the store. Kept between attempts, so that what is done stays done.
+#[derive(Debug)]
+struct Frozen {
+    memtable: Arc<Memtable>,
+    at: Sequence,
+    older: Vec<Ended>,
+    digest: Option<Digest>,
+    recorded: bool,
+    /// The digest came from the manifest: compare before relying on it.
+    repeated: bool,
+}
+
+impl Maintenance {
+    pub(super) fn new(state: StoreState) -> Self {
+        let (known, repeat) = match state {
+            StoreState::Empty => (Some((0, Digest::default())), None),
+            StoreState::At { at, digest } => (Some((at, digest)), None),
+            StoreState::Draining { to, digest, .. } => (None, Some((to, digest))),
+        };
+        Self { known, repeat, frozen: None }
+    }
+
+    /// The last checkpoint, unless a drain has changed the store since.
+    pub(super) fn known(&self) -> Option<(Sequence, Digest)> {
+        self.known.filter(|_| !self.frozen.as_ref().is_some_and(|frozen| frozen.recorded))
+    }
+}
+
+impl View {
+    /// Brings the store to the newest published sequence, durably, and drops what it drained.
+    ///
+    /// A view opened in the state `Draining` repeats that drain: the owner applies and publishes the
+    /// log exactly up to `to`, calls this, and goes on from there.
+    ///
+    /// # Errors
+    /// What `log` answers (call again later); `Unavailable` when the view was abandoned or the group
+    /// being applied was not published in time.
+    pub fn checkpoint(&self, log: &dyn CheckpointLog) -> Result<Checkpoint> {
+        let shared = &*self.shared;
+        let mut maintenance = shared.maintenance.lock();
+        shared.check()?;
+        if maintenance.frozen.is_none() {
+            let Some(frozen) = shared.freeze(maintenance.repeat)? else { return Ok(Checkpoint::Nothing) };
+            maintenance.frozen = Some(frozen);
+        }
+        let known = maintenance.known.map(|(_, digest)| digest);
+        let frozen = maintenance.frozen.as_mut().expect("set above");
+        let digest = match (frozen.digest, known) {
+            (Some(digest), _) => digest,
+            (None, Some(before)) => match shared.digest_after(before, &frozen.memtable) {
+                Ok(Some(digest)) => digest,
+                Ok(None) => return Ok(Checkpoint::Cancelled),
+                Err(abandoned) => return Err(shared.abandon(abandoned)),
+            },
+            (None, None) => unreachable!("a drain that is repeated brings its digest along"),
+        };
+        frozen.digest = Some(digest);
+        if !shared.options.has(Planted::DrainUnderSnapshot) && !shared.wait_for_older(&mut frozen.older) {
+            return Ok(if shared.is_ending() { Checkpoint::Cancelled } else { Checkpoint::Postponed });
+        }
+        if !frozen.recorded {
+            log.draining(frozen.at, digest)?;
+            frozen.recorded = true;
+        }
+        match shared.drain(frozen, digest) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Checkpoint::Cancelled),
+            Err(abandoned) => return Err(shared.abandon(abandoned)),
+        }
+        let at = frozen.at;
+        log.drained(at, digest)?;
+        maintenance.known = Some((at, digest));
+        maintenance.repeat = None;
+        maintenance.frozen = None;
+        shared.thaw();
+        Ok(Checkpoint::At(at))
+    }
+
+    /// Reads the whole store and compares it with the digest of the last checkpoint; gives the view
+    /// up where they differ. A checkpoint waits meanwhile. Answers whether it came to the end.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store is not what the log says.
+    pub fn verify(&self) -> Result<bool> {
+        let shared = &*self.shared;
+        let maintenance = shared.maintenance.lock();
+        shared.check()?;
+        let Some((at, digest)) = maintenance.known() else { return Ok(false) };
+        let compared = shared.compare(at, digest);
+        compared.map_err(|abandoned| shared.abandon(abandoned))
+    }
+}
+
+impl Shared {
+    /// Swaps the active memtable for an empty one, between two groups.
+    fn freeze(&self, repeat: Option<(Sequence, Digest)>) -> Result<Option<Frozen>> {
+        let mut writer = self.writer.lock();
+        let memtable = self.active();
+        if memtable.is_empty() && repeat.is_none() {
+            return Ok(None);
+        }
+        let published = self.published.load(Ordering::Acquire);
+        if let Some((to, _)) = repeat.filter(|(to, _)| *to != published) {
+            let error = Error::new(ErrorKind::Internal, "a repeated drain has to end where it was going");
+            return Err(error.with("published", published).with("to", to));
+        }
+        if writer.applied <= published {
+            self.freeze_at(&mut writer, published);
+        } else {
+            // A group is between apply and publish; its writer makes the freeze when it publishes,
+            // because a waiter that only tried again might never find a gap between two groups.
+            writer.freeze_wanted = true;
+            self.moved.wait_while_for(&mut writer, |writer| writer.freeze_wanted && !self.is_ending(), PUBLISH_WAIT);
+            writer.freeze_wanted = false;
+        }
+        let Some(at) = writer.frozen_at.take() else {
+            self.check()?;
+            return Err(Error::new(ErrorKind::Unavailable, "a group was applied and not published"));
+        };
+        let current = writer.ended.pop().expect("the list in use has its notice");
+        let older = mem::replace(&mut writer.ended, vec![current]);
+        let digest = repeat.map(|(_, digest)| digest);
+        let repeated = repeat.is_some();
+        Ok(Some(Frozen { memtable, at, older, digest, recorded: repeated, repeated }))
+    }
+
+    /// Everything up to `at` is in the active memtable or below, and nothing else is.
+    pub(super) fn freeze_at(&self, writer: &mut Writer, at: Sequence) {
+        let frozen = self.active();
+        self.replace_tables(writer, Arc::new(Memtable::new(self.options.memtable_bytes)), Some(frozen));
+        writer.freeze_wanted = false;
+        writer.frozen_at = Some(at);
+        self.moved.notify_all();
+    }
+
+    /// The store answers for the frozen memtable from now on.
+    fn thaw(&self) {
+        let mut writer = self.writer.lock();
+        let active = self.active();
+        self.replace_tables(&mut writer, active, None);
+        drop(writer);
+        self.moved.notify_all();
+    }
+
+    fn replace_tables(&self, writer: &mut Writer, active: Arc<Memtable>, frozen: Option<Arc<Memtable>>) {
+        let mut current = self.current.write();
+        let generation = current.generation + 1;
+        // Before the list is in use: see `is_current`.
+        self.generation.store(generation, Ordering::Release);
+        let (tables, ended) = Tables::new(active, frozen, generation);
+        let before = mem::replace(&mut *current, tables);
+        drop(current);
+        // Outside the lock: the last holder of a memtable frees it, which takes a while.
+        drop(before);
+        writer.ended.push(ended);
+    }
+
+    /// The digest that the store will have when `memtable` is in it; none when the view is closing.
+    fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<Digest>> {
+        let salt = self.options.salt;
+        for (number, (key, (sequence, value))) in memtable.newest().enumerate() {
+            if number % CHANGES_A_CALL == 0 && self.is_ending() {
+                return Ok(None);
+            }
+            let keeps = value.is_none() && self.options.has(Planted::DigestKeepsDeleted);
+            if let Some(before) = self.store.sequence_of(&key)?.filter(|_| !keeps) {
+                digest.remove(salt, &key, before);
+            }
+            if value.is_some() {
+                digest.add(salt, &key, sequence);
+            }
+        }
+        Ok(Some(digest))
+    }
+
+    /// Whether all snapshots of the lists in `older` have ended.
+    fn wait_for_older(&self, older: &mut Vec<Ended>) -> bool {
+        let mut left = self.options.snapshot_wait;
+        while let Some(Ended(notice)) = older.last() {
+            match notice.recv_timeout(LOOK_UP.min(left)) {
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(older.pop()),
+                Err(RecvTimeoutError::Timeout) => {
+                    left = left.saturating_sub(LOOK_UP);
+                    if left.is_zero() || self.is_ending() {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Writes the newest version of each key; whether it came to the end.
+    fn drain(&self, frozen: &Frozen, digest: Digest) -> StoreResult<bool> {
+        let mut changes = Vec::with_capacity(CHANGES_A_CALL);
+        for change in self.changes(&frozen.memtable) {
+            changes.push(change);
+            if changes.len() == CHANGES_A_CALL {
+                if self.is_ending() {
+                    return Ok(false);
+                }
+                self.store.write(mem::replace(&mut changes, Vec::with_capacity(CHANGES_A_CALL)))?;
+            }
+        }
+        self.store.write(changes)?;
+        if frozen.repeated {
+            self.store.sweep()?;
+        }
+        self.store.flush()?;
+        // The store went through a crash in the middle of a drain: believe it only after a full scan.
+        if frozen.repeated { self.compare(frozen.at, digest) } else { Ok(true) }
+    }
+
+    fn changes<'a>(&'a self, memtable: &'a Memtable) -> Box<dyn Iterator<Item = Change> + 'a> {
+        let change = |(key, (sequence, value)): (_, super::memtable::Version)| Change {
+            key,
+            state: value.map(|value| Versioned { value, sequence }),
+        };
+        #[cfg(test)]
+        if self.options.has(Planted::DrainOldest) {
+            return Box::new(memtable.oldest().into_iter().map(change));
+        }
+        let skips = self.options.has(Planted::DrainSkipsDeletes);
+        Box::new(memtable.newest().map(change).filter(move |change| !skips || change.state.is_some()))
+    }
+
+    /// Whether the scan came to its end; what it found is right then.
+    fn compare(&self, at: Sequence, expected: Digest) -> StoreResult<bool> {
+        let Some(found) = scan_digest(&*self.store, self.options.salt, &self.closing)? else { return Ok(false) };
+        if found == expected {
+            return Ok(true);
+        }
+        let counts = format!("keys={} expected={} at={at}", found.count, expected.count);
+        Err(Abandoned::new(format!("the store does not hold what the log says: {counts}")))
+    }
+}

@@ -1,0 +1,120 @@
+//! What the owner of a view decides.
+
+use std::time::Duration;
+
+use super::digest::Digest;
+use crate::engine::Sequence;
+use crate::error::Result;
+
+/// Sizes and bounds of a view. The owner divides them among the partitions of a process.
+#[derive(Clone, Debug)]
+pub struct ViewOptions {
+    /// One memtable takes this many bytes; there are two of them.
+    pub memtable_bytes: usize,
+    /// The record cache takes at most this many bytes; 0 turns it off.
+    pub cache_bytes: usize,
+    /// What sled is told; it may use ten times that.
+    pub sled_cache_bytes: u64,
+    /// The key of the digest: one number for the life of a database.
+    pub salt: u64,
+    /// A checkpoint waits this long for snapshots older than its freeze, then comes back later.
+    pub snapshot_wait: Duration,
+    /// A store that does not answer a write or flush for this long is abandoned.
+    pub store_deadline: Duration,
+    #[cfg(test)]
+    pub(crate) planted: Option<Planted>,
+}
+
+impl Default for ViewOptions {
+    fn default() -> Self {
+        Self {
+            memtable_bytes: 32 << 20,
+            cache_bytes: 32 << 20,
+            sled_cache_bytes: 16 << 20,
+            salt: 0,
+            snapshot_wait: Duration::from_secs(10),
+            store_deadline: Duration::from_secs(30),
+            #[cfg(test)]
+            planted: None,
+        }
+    }
+}
+
+impl ViewOptions {
+    /// Whether a test asked for this defect.
+    pub(super) fn has(&self, planted: Planted) -> bool {
+        #[cfg(test)]
+        return self.planted == Some(planted);
+        #[cfg(not(test))]
+        {
+            let _ = planted;
+            false
+        }
+    }
+}
+
+/// Defects that the tests plant, each to see that some test notices it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// The drain does not wait for snapshots older than its freeze.
+    DrainUnderSnapshot,
+    /// A read fills the cache whatever happened since.
+    FillAlways,
+    /// A removed key stays in the digest.
+    DigestKeepsDeleted,
+    /// The drain writes the oldest version of a key.
+    DrainOldest,
+    /// The cache is not told of writes.
+    CacheNotTold,
+    /// Operations are visible before they are published.
+    ReadUnpublished,
+    /// A range called dead stays so when a key is put into it.
+    GapsNotCut,
+    /// Deletes do not reach the store.
+    DrainSkipsDeletes,
+}
+
+/// What the manifest says about the store's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreState {
+    /// Nothing was ever drained into it.
+    Empty,
+    /// It holds every key as of `at`.
+    At {
+        /// The last operation it holds.
+        at: Sequence,
+        /// What a scan has to find.
+        digest: Digest,
+    },
+    /// It holds every key as of `from`, and some keys as of `to`: the drain did not come to its end.
+    Draining {
+        /// The checkpoint before.
+        from: Sequence,
+        /// Where the drain was going.
+        to: Sequence,
+        /// What a scan has to find when it gets there.
+        digest: Digest,
+    },
+}
+
+/// The owner's manifest, as far as a checkpoint writes it. Each call returns when the fact is durable.
+pub trait CheckpointLog {
+    /// From now on the store may hold keys newer than its last checkpoint.
+    fn draining(&self, to: Sequence, digest: Digest) -> Result<()>;
+    /// The store holds every key as of `at`, durably.
+    fn drained(&self, at: Sequence, digest: Digest) -> Result<()>;
+}
+
+/// How a checkpoint ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Checkpoint {
+    /// The store is at this sequence now.
+    At(Sequence),
+    /// There was nothing to drain.
+    Nothing,
+    /// A snapshot from before the freeze is still held; call again later.
+    Postponed,
+    /// The view is being closed; opening repeats the drain.
+    Cancelled,
+}

@@ -1,0 +1,286 @@
+//! The store in sled: the only file that calls it.
+//!
+//! sled is used for what it does well (single keys, ordered pages) and for nothing else: no batch,
+//! transaction, subscriber, merge operator, `generate_id`, `flush_async`, `len` or `clear`, because
+//! each of them takes a process-wide lock, blocks writers or is slow without bound. It has no
+//! flusher thread, because that thread drops the errors it gets.
+
+use std::fmt;
+use std::fs::File;
+use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::RwLock;
+
+use super::directory;
+use super::encoding::{
+    INLINE_BYTES, PART, decode, decode_sequence, encode, entry_key, entry_range, key_of, part_count, part_key, part_of,
+};
+use super::guarded::{caught, guarded};
+use super::options::ViewOptions;
+use super::store::{Abandoned, Change, Ordered, STORE_PAGE_ENTRIES, StoreResult, StoredEntry, StoredValue};
+use crate::engine::{Direction, KeyRange, Sequence, Versioned};
+
+/// An open of nothing may take this long,
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+/// and this much longer for every 100 MB, because sled reads all of it.
+const OPEN_DEADLINE_PER_PIECE: Duration = Duration::from_secs(5);
+const PIECE_BYTES: u64 = 100_000_000;
+
+/// One sled database, its default tree.
+pub struct SledStore {
+    /// None after `close`. Never dropped where it stands: dropping does I/O that may panic or hang.
+    db: RwLock<Option<ManuallyDrop<sled::Db>>>,
+    data: Arc<File>,
+    deadline: Duration,
+    failed: OnceLock<Abandoned>,
+}
+
+impl fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledStore").field("failed", &self.failed.get()).finish_non_exhaustive()
+    }
+}
+
+impl SledStore {
+    /// Opens or makes the database in `dir`.
+    ///
+    /// # Errors
+    /// [`Abandoned`] when it does not open, panics, or does not answer in time.
+    pub fn open(dir: &Path, options: &ViewOptions) -> StoreResult<Self> {
+        let pieces = u32::try_from(directory::data_bytes(dir) / PIECE_BYTES).unwrap_or(u32::MAX);
+        let deadline = OPEN_DEADLINE.saturating_add(OPEN_DEADLINE_PER_PIECE.saturating_mul(pieces));
+        let (dir, cache_bytes) = (dir.to_owned(), options.sled_cache_bytes);
+        let (db, data) = guarded("view-open", deadline, move || {
+            let data = directory::prepare(&dir)?;
+            let db = open_when_unlocked(&dir, cache_bytes)?;
+            directory::sync_names(&dir).map_err(Abandoned::new)?;
+            Ok((ManuallyDrop::new(db), data))
+        })?;
+        let (db, data) = (RwLock::new(Some(db)), Arc::new(data));
+        Ok(Self { db, data, deadline: options.store_deadline, failed: OnceLock::new() })
+    }
+
+    /// Runs `work` on the caller's thread.
+    fn call<T>(&self, work: impl FnOnce(&sled::Db) -> StoreResult<T>) -> StoreResult<T> {
+        self.check()?;
+        let db = self.db.read();
+        let db = db.as_ref().ok_or_else(closed)?;
+        caught("the view's store", || work(db)).map_err(|abandoned| self.fail(abandoned))
+    }
+
+    /// Runs `work` on a thread of its own, within the deadline.
+    fn call_apart<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        deadline: Duration,
+        work: impl FnOnce(&sled::Db) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        self.check()?;
+        let db = sled::Db::clone(self.db.read().as_ref().ok_or_else(closed)?);
+        guarded(doing, deadline, move || work(&db)).map_err(|abandoned| self.fail(abandoned))
+    }
+
+    fn check(&self) -> StoreResult<()> {
+        self.failed.get().map_or(Ok(()), |abandoned| Err(abandoned.clone()))
+    }
+
+    /// From here on the handle is left alone, because nothing is known about its state.
+    fn fail(&self, abandoned: Abandoned) -> Abandoned {
+        self.failed.get_or_init(|| abandoned).clone()
+    }
+}
+
+impl Ordered for SledStore {
+    fn get(&self, key: &[u8]) -> StoreResult<Option<Versioned>> {
+        self.call(|db| {
+            let Some(entry) = entry(db, key)? else { return Ok(None) };
+            let value = load(db, &entry)?;
+            Ok(Some(Versioned { value, sequence: entry.sequence }))
+        })
+    }
+
+    fn sequence_of(&self, key: &[u8]) -> StoreResult<Option<Sequence>> {
+        self.call(|db| {
+            let bytes = db.get(entry_key(key)).map_err(Abandoned::new)?;
+            bytes.map(|bytes| decode_sequence(key, &bytes)).transpose()
+        })
+    }
+
+    fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.call(|db| {
+            let mut entries = db.range(entry_range(range));
+            let mut page = Vec::with_capacity(limit.min(STORE_PAGE_ENTRIES));
+            while page.len() < limit.min(STORE_PAGE_ENTRIES) {
+                let next = match direction {
+                    Direction::Forward => entries.next(),
+                    Direction::Backward => entries.next_back(),
+                };
+                let Some(next) = next else { break };
+                let (place, bytes) = next.map_err(Abandoned::new)?;
+                page.push(decode(key_of(&place)?, &bytes)?);
+            }
+            Ok(page)
+        })
+    }
+
+    fn load(&self, entry: &StoredEntry) -> StoreResult<Bytes> {
+        match &entry.value {
+            StoredValue::Whole(value) => Ok(value.clone()),
+            StoredValue::Parts { .. } => self.call(|db| load(db, entry)),
+        }
+    }
+
+    fn write(&self, changes: Vec<Change>) -> StoreResult<()> {
+        if changes.is_empty() {
+            return self.check();
+        }
+        self.call_apart("view-write", self.deadline, move |db| {
+            changes.iter().try_for_each(|Change { key, state }| match state {
+                Some(state) => put(db, key, state),
+                None => remove(db, key),
+            })
+        })
+    }
+
+    fn sweep(&self) -> StoreResult<()> {
+        self.call(sweep)
+    }
+
+    fn flush(&self) -> StoreResult<()> {
+        let data = Arc::clone(&self.data);
+        self.call_apart("view-flush", self.deadline, move |db| {
+            db.flush().map_err(Abandoned::new)?;
+            // sled's own flush reaches the page cache at best; this one reaches the disk.
+            data.sync_data().map_err(|error| Abandoned::new(format!("the view's file cannot be synced: {error}")))
+        })
+    }
+
+    fn is_persistent(&self) -> bool {
+        true
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.data.metadata().map_or(0, |data| data.len())
+    }
+
+    fn close(&self) -> StoreResult<()> {
+        self.check()?;
+        let Some(db) = self.db.write().take() else { return Ok(()) };
+        let data = Arc::clone(&self.data);
+        guarded("view-close", self.deadline, move || {
+            drop(ManuallyDrop::into_inner(db));
+            if directory::wait_for_lock(&data) { Ok(()) } else { Err(Abandoned::new("sled kept its lock")) }
+        })
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        if let Err(abandoned) = self.close() {
+            tracing::warn!(reason = %abandoned, "the view's files stay in use until the process ends");
+        }
+    }
+}
+
+fn closed() -> Abandoned {
+    Abandoned::new("the store is closed")
+}
+
+fn open_when_unlocked(dir: &Path, cache_bytes: u64) -> StoreResult<sled::Db> {
+    let config =
+        sled::Config::new().path(dir).mode(sled::Mode::LowSpace).cache_capacity(cache_bytes).flush_every_ms(None);
+    let mut attempts = directory::LOCK_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match config.open() {
+            Ok(db) => return Ok(db),
+            // A handle that was just dropped lets go of the lock a moment later.
+            Err(error) if attempts > 0 && error.to_string().contains("could not acquire lock") => directory::pause(),
+            Err(error) => return Err(Abandoned::new(format!("sled does not open: {error}"))),
+        }
+    }
+}
+
+fn entry(db: &sled::Db, key: &[u8]) -> StoreResult<Option<StoredEntry>> {
+    let bytes = db.get(entry_key(key)).map_err(Abandoned::new)?;
+    bytes.map(|bytes| decode(key, &bytes)).transpose()
+}
+
+fn load(db: &sled::Db, entry: &StoredEntry) -> StoreResult<Bytes> {
+    let (length, checksum) = match &entry.value {
+        StoredValue::Whole(value) => return Ok(value.clone()),
+        StoredValue::Parts { length, checksum } => (*length as usize, *checksum),
+    };
+    let mut value = BytesMut::with_capacity(length);
+    for number in 0..part_count(length) {
+        let part = db.get(part_key(&entry.key, number)).map_err(Abandoned::new)?;
+        value.extend_from_slice(&part.ok_or_else(|| Abandoned::new("a part of a value is missing"))?);
+    }
+    if value.len() != length || crc32c::crc32c(&value) != checksum {
+        return Err(Abandoned::new(format!("the parts of a value do not fit together: bytes={length}")));
+    }
+    Ok(value.freeze())
+}
+
+/// Parts first: an entry that names parts which are not there yet would be damage to a later scan.
+/// Readers never see the moments between, because a memtable hides every key that is being drained.
+fn put(db: &sled::Db, key: &[u8], state: &Versioned) -> StoreResult<()> {
+    let parts = part_count(state.value.len());
+    if parts > 0 {
+        for (number, part) in state.value.chunks(INLINE_BYTES).enumerate() {
+            db.insert(part_key(key, number), part).map_err(Abandoned::new)?;
+        }
+    }
+    let bytes = encode(key, &state.value, state.sequence);
+    let before = db.insert(entry_key(key), bytes).map_err(Abandoned::new)?;
+    remove_parts(db, key, before, parts)
+}
+
+/// A key that was made and removed since the last checkpoint costs one look and no write.
+fn remove(db: &sled::Db, key: &[u8]) -> StoreResult<()> {
+    let before = db.remove(entry_key(key)).map_err(Abandoned::new)?;
+    remove_parts(db, key, before, 0)
+}
+
+/// Removes the parts that a value had and its successor does not have. What a crash in between
+/// leaves behind is never read and goes with the next [`Ordered::sweep`].
+fn remove_parts(db: &sled::Db, key: &[u8], before: Option<sled::IVec>, parts: usize) -> StoreResult<()> {
+    let Some(before) = before else { return Ok(()) };
+    for number in parts..parts_of(key, &before)? {
+        db.remove(part_key(key, number)).map_err(Abandoned::new)?;
+    }
+    Ok(())
+}
+
+fn parts_of(key: &[u8], bytes: &[u8]) -> StoreResult<usize> {
+    match decode(key, bytes)?.value {
+        StoredValue::Whole(_) => Ok(0),
+        StoredValue::Parts { length, .. } => Ok(part_count(length as usize)),
+    }
+}
+
+/// Removes every part that no entry names.
+fn sweep(db: &sled::Db) -> StoreResult<()> {
+    let mut from = vec![PART];
+    loop {
+        let page = db.range(from..vec![PART + 1]).keys().take(STORE_PAGE_ENTRIES);
+        let places = page.collect::<Result<Vec<_>, _>>().map_err(Abandoned::new)?;
+        let Some(last) = places.last() else { return Ok(()) };
+        from = last.to_vec();
+        from.push(0);
+        for place in &places {
+            let (key, number) = part_of(place)?;
+            let entry = db.get(entry_key(key)).map_err(Abandoned::new)?;
+            if entry.map_or(Ok(0), |entry| parts_of(key, &entry))? <= number {
+                db.remove(place).map_err(Abandoned::new)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Drains beside readers and writers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::*;
+use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES};
+use crate::error::{Error, ErrorKind};
+
+/// A reader that sees A from before an operation and Z from after it, while the drain overwrites both.
+pub(super) fn pairs_stay_equal(view: &View, rounds: u64) {
+    let (manifest, done) = (Manifest::default(), AtomicBool::new(false));
+    commit(view, 1, vec![put(b"a", b"1"), put(b"z", b"1")]);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                let snapshot = view.snapshot();
+                let first = snapshot.get(b"a").unwrap().unwrap();
+                let page = snapshot.scan(&KeyRange::prefix(b""), Direction::Forward, 10).unwrap();
+                let last = snapshot.get(b"z").unwrap().unwrap();
+                assert_eq!(first, last, "read {reads}");
+                assert_eq!(page.len(), 2, "read {reads}");
+                assert!(page.iter().all(|entry| entry.value == first.value), "read {reads}: {page:?} {first:?}");
+                reads += 1;
+            }
+            reads
+        });
+        let drainer = scope.spawn(|| {
+            let mut drains = 0;
+            while !done.load(Ordering::Relaxed) {
+                drains += u32::from(matches!(view.checkpoint(&manifest).unwrap(), Checkpoint::At(_)));
+            }
+            drains
+        });
+        for round in 2..rounds {
+            let value = round.to_string();
+            commit(view, round, vec![put(b"a", value.as_bytes()), put(b"z", value.as_bytes())]);
+        }
+        done.store(true, Ordering::Relaxed);
+        let (reads, drains) = (reader.join().unwrap(), drainer.join().unwrap());
+        println!("rounds={rounds} reads={reads} drains={drains}");
+        assert!(reads > 0 && drains > 0);
+    });
+}
+
+#[test]
+fn readers_beside_a_drain_see_whole_operations_in_memory() {
+    pairs_stay_equal(&memory(options()), 20_000);
+    pairs_stay_equal(&memory(ViewOptions { cache_bytes: 0, ..options() }), 20_000);
+}
+
+#[test]
+fn readers_beside_a_drain_see_whole_operations_in_sled() {
+    let dir = tempfile::tempdir().unwrap();
+    let view = View::open(Some(&dir.path().join("view-1")), options(), StoreState::Empty).unwrap();
+    pairs_stay_equal(&view, 5_000);
+    view.close(LONG).unwrap();
+}
+
+/// The drain must not overwrite what an older snapshot still reads from the store.
+pub(super) fn old_snapshot_keeps_its_version(view: &View) {
+    let manifest = Manifest::default();
+    commit(view, 1, vec![put(b"k", b"old")]);
+    drained(view, &manifest);
+    let old = view.snapshot();
+    commit(view, 2, vec![put(b"k", b"new")]);
+    let first = view.checkpoint(&manifest).unwrap();
+    assert_eq!(old.get(b"k").unwrap().unwrap().value, "old");
+    assert_eq!(first, Checkpoint::Postponed);
+    assert_eq!(value_of(view, b"k").unwrap(), "new");
+    drop(old);
+    assert_eq!(drained(view, &manifest), 2);
+    assert_eq!(value_of(view, b"k").unwrap(), "new");
+}
+
+pub(super) fn impatient() -> ViewOptions {
+    ViewOptions { snapshot_wait: Duration::from_millis(1), cache_bytes: 0, ..options() }
+}
+
+#[test]
+fn a_drain_waits_for_older_snapshots() {
+    old_snapshot_keeps_its_version(&memory(impatient()));
+}
+
+/// A freeze between apply and publish would drain versions that a crash of the owner takes back.
+#[test]
+fn a_freeze_waits_for_the_group_that_is_being_applied() {
+    let (view, manifest) = (memory(options()), Manifest::default());
+    commit(&view, 1, vec![put(b"k", b"1")]);
+    view.apply(2, &[Record { writes: vec![put(b"k", b"2")], ..Record::default() }]).unwrap();
+    thread::scope(|scope| {
+        let drainer = scope.spawn(|| drained(&view, &manifest));
+        while !view.shared.writer.lock().freeze_wanted {
+            thread::yield_now();
+        }
+        assert_eq!(manifest.state(), StoreState::Empty);
+        assert_eq!(value_of(&view, b"k").unwrap(), "1");
+        view.publish(2);
+        assert_eq!(drainer.join().unwrap(), 2);
+    });
+    assert_eq!(value_of(&view, b"k").unwrap(), "2");
+}
+
+/// What the queue does all day: a key made and deleted between checkpoints costs the store nothing,
+/// and a deleted key does not come back from it.
+#[test]
+fn short_lived_keys_never_reach_the_store() {
+    let (view, manifest) = (memory(options()), Manifest::default());
+    for task in 1..=500_u64 {
+        commit(&view, 2 * task - 1, vec![put(&task.to_be_bytes(), b"task")]);
+        commit(&view, 2 * task, vec![delete(&task.to_be_bytes())]);
+    }
+    assert_eq!(drained(&view, &manifest), 1_000);
+    assert_eq!(view.digest(), Some((1_000, Digest::default())));
+    assert!(view.snapshot().scan(&KeyRange::prefix(b""), Direction::Backward, 1_000).unwrap().is_empty());
+    assert_eq!(view.checkpoint(&manifest).unwrap(), Checkpoint::Nothing);
+}
+
+/// Writers that outrun the drain wait, are told when it takes too long, and go on when it is done.
+#[test]
+fn a_full_memtable_makes_writers_wait_for_the_drain() {
+    let (view, manifest) = (memory(ViewOptions { memtable_bytes: 20_000, ..options() }), Manifest::default());
+    assert!(!view.wait_until_due(Duration::ZERO));
+    let mut sequence = 0;
+    while view.has_room() {
+        sequence += 1;
+        commit(&view, sequence, vec![put(&sequence.to_be_bytes(), &[7; 500])]);
+    }
+    assert!(view.checkpoint_due() && view.wait_until_due(LONG));
+    let refused = view.wait_for_room(Duration::from_millis(1)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Overloaded);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| view.wait_for_room(LONG));
+        drained(&view, &manifest);
+        waiter.join().unwrap().unwrap();
+    });
+    assert!(!view.checkpoint_due() && view.memtable_bytes() == 0);
+}
+
+/// A manifest that cannot be written must not lose the frozen memtable or write it without a mark.
+#[test]
+fn a_checkpoint_goes_on_where_the_manifest_failed() {
+    struct Fails(Manifest, Mutex<Vec<&'static str>>);
+    impl Fails {
+        fn next(&self, call: &'static str) -> Result<()> {
+            let mut calls = self.1.lock();
+            calls.push(call);
+            match calls.len() {
+                1 | 3 => Err(Error::new(ErrorKind::StorageFull, "no space for the manifest")),
+                _ => Ok(()),
+            }
+        }
+    }
+    impl CheckpointLog for Fails {
+        fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {
+            self.next("draining")?;
+            self.0.draining(to, digest)
+        }
+        fn drained(&self, at: Sequence, digest: Digest) -> Result<()> {
+            self.next("drained")?;
+            self.0.drained(at, digest)
+        }
+    }
+    let (view, log) = (memory(options()), Fails(Manifest::default(), Mutex::default()));
+    commit(&view, 1, vec![put(b"k", b"1")]);
+    for left in (0..=2).rev() {
+        let outcome = view.checkpoint(&log);
+        assert_eq!(outcome.is_err(), left > 0, "left={left} {outcome:?}");
+        commit(&view, 10 - left, vec![put(b"other", b"2")]);
+        assert_eq!(value_of(&view, b"k").unwrap(), "1");
+    }
+    assert_eq!(*log.1.lock(), ["draining", "draining", "drained", "drained"]);
+    assert!(matches!(log.0.state(), StoreState::At { at: 1, .. }));
+    assert!(view.verify().unwrap());
+}
+
+/// A page that grows past its bound in bytes would break the bound on memory of every caller.
+#[test]
+fn a_page_ends_at_its_bytes() {
+    let (view, manifest) = (memory(options()), Manifest::default());
+    for sequence in 1..=6 {
+        commit(&view, sequence, vec![put(&sequence.to_be_bytes(), &vec![7; MAX_PAGE_BYTES / 2])]);
+        if sequence == 3 {
+            drained(&view, &manifest);
+        }
+    }
+    let everything = KeyRange::prefix(b"");
+    let page = view.snapshot().scan(&everything, Direction::Forward, 1_000).unwrap();
+    assert_eq!(page.len(), 2);
+    assert_eq!(view.snapshot().scan(&everything, Direction::Backward, 0).unwrap(), []);
+}
+
+/// Closing ends a drain between two writes; the next opening repeats it.
+#[test]
+fn a_close_does_not_wait_for_a_drain() {
+    struct ClosesMeanwhile<'a>(&'a View, Manifest);
+    impl CheckpointLog for ClosesMeanwhile<'_> {
+        fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {
+            self.0.shared.closing.store(true, Ordering::Release);
+            self.1.draining(to, digest)
+        }
+        fn drained(&self, at: Sequence, _: Digest) -> Result<()> {
+            panic!("the drain went on to {at}")
+        }
+    }
+    let view = memory(options());
+    let writes = (0..2_000_u32).map(|key| put(&key.to_be_bytes(), b"v")).collect();
+    commit(&view, 1, writes);
+    let log = ClosesMeanwhile(&view, Manifest::default());
+    assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::Cancelled);
+    assert!(matches!(log.1.state(), StoreState::Draining { from: 0, to: 1, .. }));
+    view.close(LONG).unwrap();
+    assert_eq!(view.checkpoint(&log).unwrap_err().kind(), ErrorKind::Closed);
+}

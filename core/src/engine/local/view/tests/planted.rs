@@ -1,0 +1,43 @@
+//! Defects planted on purpose: each must be noticed, and none noticed where there is none.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::drain::{impatient, old_snapshot_keeps_its_version};
+use super::faults::cache_never_answers_an_old_version;
+use super::model::live;
+use super::*;
+use crate::engine::local::view::options::Planted;
+
+const ALL: [Planted; 8] = [
+    Planted::DrainUnderSnapshot,
+    Planted::FillAlways,
+    Planted::DigestKeepsDeleted,
+    Planted::DrainOldest,
+    Planted::CacheNotTold,
+    Planted::ReadUnpublished,
+    Planted::GapsNotCut,
+    Planted::DrainSkipsDeletes,
+];
+
+/// The stories that must notice, by name.
+fn noticed(planted: Option<Planted>) -> Vec<&'static str> {
+    let with = |options: ViewOptions| ViewOptions { planted, ..options };
+    let stories: [(&'static str, Box<dyn Fn()>); 3] = [
+        ("old snapshot", Box::new(|| old_snapshot_keeps_its_version(&memory(with(impatient()))))),
+        ("cache race", Box::new(|| cache_never_answers_an_old_version(with(options())))),
+        ("model", Box::new(|| live(1, 100, None, &with(options())))),
+    ];
+    let fails = |story: &dyn Fn()| catch_unwind(AssertUnwindSafe(story)).is_err();
+    stories.into_iter().filter(|(_, story)| fails(&**story)).map(|(name, _)| name).collect()
+}
+
+/// A test that cannot fail proves nothing.
+#[test]
+fn every_planted_defect_is_noticed() {
+    assert_eq!(noticed(None), Vec::<&str>::new());
+    for planted in ALL {
+        let by = noticed(Some(planted));
+        println!("planted={planted:?} noticed_by={by:?}");
+        assert!(!by.is_empty(), "planted={planted:?} went unnoticed");
+    }
+}

@@ -1,0 +1,269 @@
+//! sled directories that are damaged, half written or in use.
+
+use std::fs;
+use std::path::Path;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::engine::local::view::check::{next_directory, quarantine};
+use crate::engine::local::view::encoding::INLINE_BYTES;
+use crate::engine::{Direction, KeyRange, KeyValue, MAX_KEY_BYTES};
+
+fn open(dir: &Path, state: StoreState) -> View {
+    View::open(Some(dir), options(), state).unwrap()
+}
+
+fn everything(view: &View) -> Result<Vec<KeyValue>> {
+    let mut all: Vec<KeyValue> = Vec::new();
+    let mut range = KeyRange::prefix(b"");
+    loop {
+        let page = view.snapshot().scan(&range, Direction::Forward, 1_000)?;
+        let Some(last) = page.last() else { return Ok(all) };
+        range.start = super::super::store::behind(&last.key);
+        all.extend(page);
+    }
+}
+
+/// A directory with a few segments of content, cleanly closed.
+fn fill(dir: &Path) -> (Manifest, Vec<KeyValue>) {
+    let (view, manifest) = (open(dir, StoreState::Empty), Manifest::default());
+    let mut random = StdRng::seed_from_u64(1);
+    for sequence in 1..=40 {
+        let mut writes = Vec::new();
+        for _ in 0..40 {
+            let value: Vec<u8> = (0..random.random_range(1..900)).map(|_| random.random()).collect();
+            writes.push(put(&random.random::<u16>().to_be_bytes(), &value));
+        }
+        writes.push(put(b"large", &vec![sequence as u8; 10_000]));
+        writes.sort_by(|one, other| one.key().cmp(other.key()));
+        writes.dedup_by(|one, other| one.key() == other.key());
+        commit(&view, sequence, writes);
+        if sequence % 8 == 0 {
+            drained(&view, &manifest);
+        }
+    }
+    let all = everything(&view).unwrap();
+    view.close(LONG).unwrap();
+    (manifest, all)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Whether damage was noticed; the content is right where it was not.
+fn noticed(dir: &Path, state: StoreState, expected: &[KeyValue], story: &str) -> bool {
+    let view = match View::open(Some(dir), options(), state) {
+        Ok(view) => view,
+        Err(abandoned) => {
+            println!("{story}: open: {abandoned}");
+            return true;
+        }
+    };
+    match view.verify() {
+        Ok(_) => {
+            assert!(everything(&view).unwrap() == expected, "{story}: wrong content went unnoticed");
+            println!("{story}: right");
+            view.close(LONG).unwrap();
+            false
+        }
+        Err(error) => {
+            println!("{story}: check: {error}");
+            assert!(view.abandoned().is_some(), "{story}");
+            true
+        }
+    }
+}
+
+/// Any damage is noticed or without effect; opening never panics out and never hangs.
+#[test]
+fn a_damaged_directory_is_abandoned_not_believed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let sound = scratch.path().join("view-1");
+    let (manifest, expected) = fill(&sound);
+    let data = fs::read(sound.join("db")).unwrap();
+    let mut random = StdRng::seed_from_u64(2);
+    let mut damages: Vec<(String, Vec<u8>)> = vec![("emptied".into(), Vec::new())];
+    for length in [1, 20, 4_096, 512 << 10, data.len() / 2, data.len() - 512] {
+        damages.push((format!("cut to {length}"), data[..length.min(data.len())].to_vec()));
+    }
+    damages.push(("garbage".into(), (0..data.len()).map(|_| random.random()).collect()));
+    for _ in 0..12 {
+        let (mut bytes, at) = (data.clone(), random.random_range(0..data.len() - 4_096));
+        if random.random() {
+            bytes[at] ^= 1 << random.random_range(0..8);
+            damages.push((format!("flipped at {at}"), bytes));
+        } else {
+            bytes[at..at + 4_096].fill(0);
+            damages.push((format!("zeroed at {at}"), bytes));
+        }
+    }
+    let mut caught = 0;
+    for (number, (story, bytes)) in damages.iter().enumerate() {
+        let dir = scratch.path().join(format!("damaged-{number}"));
+        copy(&sound, &dir);
+        fs::write(dir.join("db"), bytes).unwrap();
+        caught += usize::from(noticed(&dir, manifest.state(), &expected, story));
+    }
+    println!("seed=2 damages={} noticed={caught}", damages.len());
+    assert!(caught >= 8, "caught={caught}: whole files were exchanged");
+}
+
+/// Missing and foreign files.
+#[test]
+fn a_directory_with_missing_parts_is_abandoned_or_right() {
+    let scratch = tempfile::tempdir().unwrap();
+    let sound = scratch.path().join("view-1");
+    let (manifest, expected) = fill(&sound);
+    let names: Vec<_> = fs::read_dir(&sound).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    for name in names {
+        for garbage in [false, true] {
+            let dir = scratch.path().join(format!("without-{}-{garbage}", name.display()));
+            copy(&sound, &dir);
+            let gone = dir.join(&name);
+            if gone.is_dir() {
+                fs::remove_dir_all(&gone).unwrap()
+            } else {
+                fs::remove_file(&gone).unwrap()
+            }
+            if garbage {
+                fs::write(&gone, b"garbage").unwrap();
+            }
+            let story = format!("{} garbage={garbage}", name.display());
+            let caught = noticed(&dir, manifest.state(), &expected, &story);
+            assert!(caught || name != "db", "{story}: no data and no notice");
+        }
+    }
+    let file = scratch.path().join("file");
+    fs::write(&file, b"not a directory").unwrap();
+    assert!(View::open(Some(&file), options(), StoreState::Empty).is_err());
+    assert!(View::open(Some(&sound), options(), StoreState::Empty).is_err(), "a new view over old content");
+}
+
+/// A crash inside an earlier open leaves a snapshot half written, which sled alone never gets over.
+#[test]
+fn a_half_written_snapshot_does_not_matter() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("view-1");
+    let (manifest, expected) = fill(&dir);
+    fs::write(dir.join("snap.ffffffffffffffff.generating"), b"half").unwrap();
+    assert!(!noticed(&dir, manifest.state(), &expected, "half-written snapshot"));
+}
+
+/// sled frees its lock late; closing must wait, or every quick restart fails.
+#[test]
+fn a_closed_view_opens_again_at_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("view-1");
+    let (manifest, expected) = fill(&dir);
+    for round in 0..5 {
+        let view = open(&dir, manifest.state());
+        assert!(everything(&view).unwrap() == expected, "round={round}");
+        view.close(LONG).unwrap();
+        assert!(view.get(b"large").is_err());
+    }
+}
+
+/// Values around every border of splitting, under keys of every kind, grown, shrunk and removed.
+#[test]
+fn split_values_come_back_whole_and_leave_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("view-1");
+    let (view, manifest) = (open(&dir, StoreState::Empty), Manifest::default());
+    let sizes =
+        [0, 1, INLINE_BYTES - 1, INLINE_BYTES, INLINE_BYTES + 1, 2 * INLINE_BYTES, 2 * INLINE_BYTES + 1, 1 << 20];
+    let keys: [&[u8]; 6] = [b"", b"\0", b"p", b"p\0\0", b"\xff\xff", &[0xff; MAX_KEY_BYTES]];
+    let mut sequence = 0;
+    for round in 0..sizes.len() {
+        for (number, key) in keys.iter().enumerate() {
+            sequence += 1;
+            let size = sizes[(number + round * 3) % sizes.len()];
+            commit(&view, sequence, vec![put(key, &vec![round as u8; size])]);
+        }
+        let before = everything(&view).unwrap();
+        drained(&view, &manifest);
+        assert_eq!(before.len(), keys.len());
+        assert!(everything(&view).unwrap() == before, "round={round}: the drain changed what readers see");
+        for entry in before {
+            assert_eq!(value_of(&view, &entry.key).unwrap(), entry.value, "round={round}");
+        }
+        assert!(view.verify().unwrap());
+    }
+    commit(&view, sequence + 1, keys.iter().map(|key| delete(key)).collect());
+    drained(&view, &manifest);
+    assert_eq!(view.digest(), Some((sequence + 1, Digest::default())));
+    view.close(LONG).unwrap();
+    assert_eq!(fs::read_dir(dir.join("blobs")).unwrap().count(), 0);
+    let raw = ::sled::open(&dir).unwrap();
+    assert_eq!(raw.iter().count(), 0, "parts were left behind");
+}
+
+/// The longest keys and values that are not split, side by side, must not make a leaf outgrow its place.
+#[test]
+fn the_largest_leaves_stay_out_of_files_of_their_own() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("view-1");
+    let (view, manifest) = (open(&dir, StoreState::Empty), Manifest::default());
+    for sequence in 1..=120_u64 {
+        let mut key = vec![b'x'; MAX_KEY_BYTES];
+        key[MAX_KEY_BYTES - 8..].copy_from_slice(&sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        commit(&view, sequence, vec![put(&key, &[7; INLINE_BYTES])]);
+        if sequence % 16 == 0 {
+            drained(&view, &manifest);
+        }
+    }
+    drained(&view, &manifest);
+    assert!(view.verify().unwrap());
+    view.close(LONG).unwrap();
+    assert_eq!(fs::read_dir(dir.join("blobs")).unwrap().count(), 0);
+}
+
+/// An abandoned directory goes aside, its predecessor goes away, and the next one gets a new name.
+#[test]
+fn quarantine_keeps_the_newest_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    for number in 1..=2 {
+        let dir = next_directory(scratch.path()).unwrap();
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("db"), [number]).unwrap();
+        let after = next_directory(scratch.path()).unwrap();
+        assert_eq!(after, scratch.path().join("view-2"));
+        let aside = quarantine(&dir).unwrap();
+        assert_eq!(fs::read(aside.join("db")).unwrap(), [number]);
+    }
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+}
+
+/// The file going bad under a running view: reads answer rightly or not at all, and the process lives.
+#[test]
+fn a_file_that_goes_bad_under_a_running_view_ends_the_view_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("view-1");
+    let (manifest, expected) = fill(&dir);
+    let options = ViewOptions { cache_bytes: 0, sled_cache_bytes: 4_096, ..options() };
+    let view = View::open(Some(&dir), options, manifest.state()).unwrap();
+    let length = fs::metadata(dir.join("db")).unwrap().len() as usize;
+    fs::write(dir.join("db"), vec![0x5a; length]).unwrap();
+    let mut refused = 0;
+    for entry in &expected {
+        match view.get(&entry.key) {
+            Ok(found) => assert_eq!(found.unwrap().value, entry.value),
+            Err(_) => refused += 1,
+        }
+    }
+    println!("reads={} refused={refused}", expected.len());
+    assert!(refused > 0 && view.abandoned().is_some());
+    assert!(view.verify().is_err());
+    view.close(LONG).unwrap();
+}

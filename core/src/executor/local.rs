@@ -1,0 +1,179 @@
+//! The executor of the process that owns the data.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::engine::Engine;
+use crate::env::Env;
+use crate::env::lock::DirectoryLock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{Answer, Operation, Version};
+use crate::options::Options;
+use crate::partition::feed::{self, Position};
+use crate::partition::{Limits, Partition};
+use crate::store;
+
+use super::maintenance::Maintenance;
+use super::rules::{Call, Rules};
+use super::{CallOptions, Change, Executor, FeedStart, Info, Pending, cursor};
+
+/// How long a close waits for background work.
+const CLOSE_WITHIN: Duration = Duration::from_secs(60);
+/// The only partition there is, until databases with more are made.
+const PARTITION: u16 = 0;
+
+/// What is told about a database besides its operations.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Tells this database's cursors from those of others.
+    pub database: [u8; 16],
+    /// What answers reads.
+    pub view: &'static str,
+    /// What recovery found.
+    pub recovery: Vec<String>,
+}
+
+/// Runs operations on partitions of this process.
+#[derive(Debug)]
+pub struct Local {
+    partition: Arc<Partition<Rules>>,
+    about: About,
+    held: Mutex<Option<Held>>,
+}
+
+/// What is given back at close, in this order.
+#[derive(Debug)]
+struct Held {
+    _maintenance: Maintenance,
+    _lock: Option<DirectoryLock>,
+}
+
+impl Local {
+    /// Starts the partition of `engine`; `lock` is given up last.
+    pub fn start(
+        engine: Arc<dyn Engine>,
+        about: About,
+        lock: Option<DirectoryLock>,
+        options: &Options,
+        env: &Env,
+    ) -> Result<Self> {
+        let limits = Limits { intake_bytes: options.intake_bytes, deadline: options.deadline };
+        let partition = Arc::new(Partition::start(engine, Rules, env, limits)?);
+        let maintenance = Maintenance::start(Arc::clone(&partition))?;
+        let held = Mutex::new(Some(Held { _maintenance: maintenance, _lock: lock }));
+        Ok(Self { partition, about, held })
+    }
+
+    fn cursor(&self, position: Position) -> String {
+        cursor::encode(self.about.database, PARTITION, position)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.held.lock().is_none() {
+            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        }
+        Ok(())
+    }
+
+    fn position(&self, text: &str) -> Result<Position> {
+        let (partition, position) = cursor::decode(self.about.database, text)?;
+        if partition != PARTITION {
+            return Err(Error::invalid("the cursor names a partition that this database does not have"));
+        }
+        Ok(position)
+    }
+}
+
+impl Executor for Local {
+    fn submit(&self, operation: Operation, options: CallOptions) -> Pending<Answer> {
+        let reads = operation.is_read();
+        let call = Call { operation, idempotency_key: options.idempotency_key };
+        if reads {
+            return Pending::ready(self.partition.read(&call));
+        }
+        self.partition.submit(call, options.deadline)
+    }
+
+    fn seek(&self, start: FeedStart) -> Result<String> {
+        self.check_open()?;
+        let engine = self.partition.engine();
+        match start {
+            FeedStart::Now => Ok(self.cursor(Position::behind(engine.newest().0))),
+            FeedStart::Oldest => Ok(self.cursor(Position::behind(engine.oldest()))),
+            FeedStart::After(text) => {
+                let position = self.position(&text)?;
+                feed::read(engine.as_ref(), position)?;
+                Ok(text)
+            }
+        }
+    }
+
+    fn changes(&self, after: String) -> Pending<(Vec<Change>, String)> {
+        let mut position = match self.position(&after) {
+            Ok(position) => position,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        let partition = Arc::clone(&self.partition);
+        let database = self.about.database;
+        Pending::new(async move {
+            loop {
+                let committed = partition.listen();
+                let (events, behind) = feed::read(partition.engine().as_ref(), position)?;
+                if !events.is_empty() {
+                    let changes = events.into_iter().map(|event| change(database, event)).collect::<Result<_>>()?;
+                    return Ok((changes, cursor::encode(database, PARTITION, behind)));
+                }
+                if behind == position {
+                    committed.await;
+                }
+                position = behind;
+            }
+        })
+    }
+
+    fn info(&self) -> Result<Info> {
+        self.check_open()?;
+        let engine = self.partition.engine();
+        Ok(Info {
+            version: env!("CARGO_PKG_VERSION"),
+            durability: engine.durability().name(),
+            view: self.about.view,
+            newest: Version(engine.newest().0),
+            oldest: Version(engine.oldest()),
+            partitions: 1,
+            recovery: self.about.recovery.clone(),
+        })
+    }
+
+    fn close(&self) -> Result<()> {
+        let Some(held) = self.held.lock().take() else { return Ok(()) };
+        let Held { _maintenance: maintenance, _lock: lock } = held;
+        drop(maintenance);
+        let closed = self.partition.close(CLOSE_WITHIN);
+        drop(lock);
+        closed
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "the database did not close cleanly; the next open recovers it");
+        }
+    }
+}
+
+fn change(database: [u8; 16], committed: feed::Committed) -> Result<Change> {
+    let feed::Committed { position, time, event, value } = committed;
+    Ok(Change {
+        cursor: cursor::encode(database, PARTITION, position),
+        collection: event.collection.to_string(),
+        id: event.id.to_string(),
+        kind: event.kind,
+        version: Version(position.sequence),
+        time,
+        document: value.as_ref().map(store::stored_document).transpose()?,
+    })
+}
