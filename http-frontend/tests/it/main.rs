@@ -1,0 +1,14 @@
+//! The server over a real database and real sockets.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+mod bad_input;
+mod changes;
+mod client;
+mod collections;
+mod documents;
+mod limits;
+mod productos;
+mod randoms;
+mod server;
+mod stop;
+mod user;
