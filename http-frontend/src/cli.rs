@@ -152,7 +152,7 @@ async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
 async fn open(data: &Path) -> Result<Kappa, Failure> {
     let data = data.to_owned();
     let opening = move || {
-        Kappa::open_with(&data, Options::default(), Env::default())
+        Kappa::open_with(&data, &Options::default(), &Env::default())
             .map_err(|error| Failure::runtime(format!("cannot open {}: {error}", data.display())))
     };
     tokio::task::spawn_blocking(opening).await.map_err(Failure::runtime)?

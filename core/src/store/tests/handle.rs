@@ -1,32 +1,22 @@
 //! The typed stores over a partition in this process.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde_json::json;
 
 use super::*;
-use crate::executor::{CallOptions, Executor, Pending};
+use crate::engine::memory::MemoryEngine;
+use crate::env::Env;
+use crate::executor::Executor;
+use crate::executor::local::{About, Local};
+use crate::options::Options;
 use crate::store::handle::{Batch, Collection, Products, Users, WriteOptions};
 
-struct Here(Mutex<Partition>);
-
-impl fmt::Debug for Here {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Here")
-    }
-}
-
-impl Executor for Here {
-    fn submit(&self, operation: Operation, options: CallOptions) -> Pending<Answer> {
-        Pending::ready(self.0.lock().call_with(&operation, options.idempotency_key.as_deref()))
-    }
-}
-
-fn open() -> Arc<Here> {
-    Arc::new(Here(Mutex::new(Partition::new())))
+fn open() -> Arc<dyn Executor> {
+    let about = About { database: [7; 16], view: "memory", recovery: Vec::new() };
+    let engine = Arc::new(MemoryEngine::default());
+    Arc::new(Local::start(engine, about, None, &Options::default(), &Env::default()).unwrap())
 }
 
 #[test]
