@@ -156,7 +156,9 @@ impl Log {
         if let Some(parent) = dir.parent() {
             files.sync_dir(parent).map_err(failed)?;
         }
-        let spare = Spare::create(&*files, dir, 1, options.segment_bytes).map_err(failed)?;
+        let spare = space::make_ballast(&*files, dir)
+            .and_then(|()| Spare::create(&*files, dir, 1, options.segment_bytes))
+            .map_err(failed)?;
         files.sync_dir(dir).map_err(failed)?;
         let manifest = Manifest { last_segment: spare.id, closed: Some(End::default()), ..Manifest::new(identity) };
         // From here on the directory is a log; before, another `create` starts over.
@@ -204,7 +206,7 @@ impl Log {
             short_of_space: AtomicBool::new(false),
             newest: AtomicU64::new(next - 1),
             merging: Mutex::new(()),
-            tail: Mutex::new(Tail { appended: end, synced: end, next, dirty_since: None }),
+            tail: Mutex::new(Tail { appended: end, synced: end, next, dirty_since: None, buffer: Vec::new() }),
             preparing: Mutex::new(()),
             writing_manifest: Mutex::new(()),
             state: RwLock::new(State {

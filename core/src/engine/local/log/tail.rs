@@ -25,6 +25,8 @@ pub struct Tail {
     pub next: Sequence,
     /// When the caller's clock first saw unsynced records.
     pub dirty_since: Option<u64>,
+    /// Memory for the next group.
+    pub buffer: Vec<u8>,
 }
 
 impl Log {
@@ -141,7 +143,8 @@ impl Log {
         if records.is_empty() && !roll {
             return Ok(());
         }
-        let mut buffer = Vec::new();
+        let mut buffer = std::mem::take(&mut tail.buffer);
+        buffer.clear();
         let mut places = Vec::with_capacity(records.len());
         let mut end = tail.appended;
         let started = if roll { Some(self.start_segment(tail, &mut buffer)?) } else { None };
@@ -182,6 +185,7 @@ impl Log {
             state.segments.push(active);
         }
         tail.appended = end;
+        tail.buffer = buffer;
         Ok(())
     }
 

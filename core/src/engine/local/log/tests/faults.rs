@@ -1,6 +1,6 @@
 //! The n-th call fails, for every n: nothing acknowledged is lost, and nothing pretends to have worked.
 
-use super::workload::{Verdict, Workload, soak, survives};
+use super::workload::{Verdict, Workload, opens, soak, survives};
 use crate::engine::Durability;
 use crate::env::files::simulated::{Crash, Fault};
 use crate::error::ErrorKind;
@@ -64,4 +64,30 @@ fn no_failing_call_loses_a_record() {
         }
     }
     assert!(calls > 300, "calls={calls}");
+}
+
+/// A disk that is full has to cost nothing but the writes it refuses: every failure is `StorageFull`, nothing
+/// is half written, and a restart works on the same disk.
+#[test]
+fn a_full_disk_costs_only_what_it_refuses() {
+    let mut refused = 0;
+    for capacity in (88..168_u64).map(|kib| kib << 10) {
+        let seed = capacity;
+        let mut work = Workload::new(seed, Durability::Synced);
+        work.files.limit(capacity);
+        for _ in 0..60 {
+            if let Err(error) = work.step() {
+                assert_eq!(error.kind(), ErrorKind::StorageFull, "capacity={capacity} {error}");
+                refused += 1;
+            }
+        }
+        let check = work.stop().and_then(|()| {
+            let full = work.files.crash(Crash::Killed);
+            full.limit(capacity);
+            let bounds = work.bounds(work.files.operations(), Crash::Lost);
+            opens(&work, &full, bounds)
+        });
+        check.unwrap_or_else(|error| panic!("capacity={capacity}: {error}"));
+    }
+    assert!(refused > 100, "refused={refused}");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use super::basics::{DIR, create, put, small};
@@ -12,7 +13,7 @@ use crate::engine::{Durability, Write};
 use crate::env::files::simulated::{Crash, SimulatedFiles};
 use crate::error::ErrorKind;
 
-const GROUPS: u32 = 1_500;
+const GROUPS: u32 = 1_000;
 
 /// A feed that reads while segments roll, bases are switched and old segments go: it must meet every record
 /// once and in order, or be told that they expired; a bootstrap from base and tail must see a consistent state.
@@ -22,41 +23,53 @@ fn readers_see_every_record_once_while_everything_moves() {
         let files = SimulatedFiles::new(1);
         let log = create(&files, LogOptions { durability, ..small() });
         let done = AtomicBool::new(false);
+        let end = EndsReaders(&done);
+        let (ask, asked) = mpsc::channel();
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
+            // Moved in here, so that a failing append ends the readers too instead of leaving the test hanging.
+            let end = end;
+            let log = &log;
+            let maintenance = scope.spawn(move || {
+                for () in asked {
                     log.maintain().unwrap();
-                    if log.merge_due() {
-                        let _ = log.merge(&AtomicBool::new(false)).unwrap();
-                    }
+                    let _ = log.merge(&AtomicBool::new(false)).unwrap();
                     assert_eq!(log.scrub(|_| true).unwrap().len(), 0);
                 }
             });
-            scope.spawn(|| follow(&log, &done));
+            scope.spawn(|| follow(log, &done));
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    bootstrap(&log, log.newest().0);
+                    bootstrap(log, log.newest().0);
+                    thread::yield_now();
                 }
             });
             for number in 0..GROUPS {
                 let value = number.to_be_bytes();
                 log.append(&[put("a", &value, 1), put("b", &value, 1)]).unwrap();
                 log.sync().unwrap();
-                if number % 100 == 0 {
-                    let sequence = log.newest().0;
-                    log.update_manifest(|manifest| {
-                        manifest.checkpoint = Checkpoint::At { sequence, digest: Digest::default() }
-                    })
-                    .unwrap();
+                if number % 50 == 0 {
+                    let (sequence, digest) = (log.newest().0, Digest::default());
+                    log.update_manifest(|manifest| manifest.checkpoint = Checkpoint::At { sequence, digest }).unwrap();
+                    ask.send(()).unwrap();
                 }
             }
-            done.store(true, Ordering::Relaxed);
+            drop(ask);
+            maintenance.join().unwrap();
+            drop(end);
         });
         let newest = log.newest().0;
         assert!(log.oldest() > 0 && log.base_iter().is_some(), "nothing moved");
         let (log, report) = Log::open(Arc::new(files.crash(Crash::Lost)), Path::new(DIR), small()).unwrap();
         assert_eq!(report.newest, newest);
         bootstrap(&log, newest);
+    }
+}
+
+struct EndsReaders<'a>(&'a AtomicBool);
+
+impl Drop for EndsReaders<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

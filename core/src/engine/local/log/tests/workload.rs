@@ -181,6 +181,12 @@ impl Workload {
         }
     }
 
+    /// The process ends without a word.
+    pub fn stop(&mut self) -> Verdict {
+        self.log = None;
+        if self.issued.is_empty() { Err("the workload wrote nothing".into()) } else { Ok(()) }
+    }
+
     /// After an ambiguous failure every further write has to be refused.
     pub fn stays_stopped(&mut self, kind: ErrorKind) -> Verdict {
         let (Some(log), ErrorKind::Ambiguous) = (&self.log, kind) else { return Ok(()) };
@@ -270,6 +276,13 @@ pub fn check(log: &Log, issued: &[Issued], least: usize, most: usize) -> Verdict
         return Err(format!("the base at {at} differs from what was written"));
     }
     Ok(found)
+}
+
+/// Whether the disk opens and holds what it must.
+pub fn opens(work: &Workload, disk: &SimulatedFiles, bounds: Bounds) -> Verdict {
+    let opened = Log::open(Arc::new(disk.clone()), Path::new(DIR), work.options.clone());
+    let (log, _) = opened.map_err(|error| format!("opening: {error}"))?;
+    check(&log, &work.issued, bounds.least, bounds.most).map(drop)
 }
 
 /// What every disk must pass after a crash: it opens, holds what it must, opens to the same again, takes new
