@@ -13,6 +13,12 @@ use crate::engine::{Direction, KeyRange, KeyValue, MAX_PAGE_BYTES, MAX_PAGE_ENTR
 /// So many dead keys in a row are worth remembering; few in tests, so that small models get there.
 const DEAD_WORTH_KEEPING: usize = if cfg!(test) { 2 } else { 32 };
 
+#[cfg(test)]
+thread_local! {
+    /// Keys that the scans of this thread stepped over.
+    pub static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// Pages of the store, fetched as the merge gets to them.
 struct StoreCursor<'a> {
     store: &'a dyn Ordered,
@@ -142,6 +148,8 @@ impl Merge<'_> {
 
     /// Moves past `key`; its version in the newest place that has one, none when it was removed.
     fn take(&mut self, key: &Bytes) -> StoreResult<Option<(Sequence, Bytes)>> {
+        #[cfg(test)]
+        STEPS.set(STEPS.get() + 1);
         let (mut found, mut hidden) = (None, false);
         for cursor in &mut self.memtables {
             if cursor.key() == Some(key) {

@@ -48,7 +48,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// One thread applies and publishes, one makes checkpoints, any number read. The owner opens it in the
 /// state that its manifest names, applies the log behind that, and drains when
 /// [`View::wait_until_due`] says so; after an unclean end it calls [`View::verify`] in the background.
-/// After the store failed every call that needs it answers `Unavailable` and [`View::abandoned`] says
+/// After the store failed every read and checkpoint answers `Unavailable` and [`View::abandoned`] says
 /// why: the owner moves the directory aside and fills another with [`check::rebuild`].
 #[derive(Clone, Debug)]
 pub struct View {
@@ -285,10 +285,9 @@ impl View {
         let Some(_background_work_ended) = shared.maintenance.try_lock_for(within) else {
             return Err(Error::new(ErrorKind::Unavailable, "the view's checkpoint did not stop in time"));
         };
-        if self.abandoned().is_some() {
-            return Ok(());
-        }
-        shared.store.close().map_err(Error::from)
+        let closed = shared.store.close();
+        // What was given up is not asked how it ended.
+        if self.abandoned().is_some() { Ok(()) } else { closed.map_err(Error::from) }
     }
 }
 
@@ -326,6 +325,11 @@ impl Shared {
 
     fn is_ending(&self) -> bool {
         self.closing.load(Ordering::Acquire) || self.abandoned.get().is_some()
+    }
+
+    /// The store, unless a comparison or a drain found that it cannot be trusted.
+    fn sound_store(&self) -> StoreResult<&dyn Ordered> {
+        self.abandoned.get().map_or(Ok(&*self.store), |abandoned| Err(abandoned.clone()))
     }
 
     fn check(&self) -> Result<()> {
