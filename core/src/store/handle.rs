@@ -192,7 +192,7 @@ impl Collection {
     pub fn declare(&self, definition: Definition) -> Pending<CollectionInfo> {
         let this = self.clone();
         Pending::new(async move {
-            let names: Vec<String> = definition.indexes.iter().map(|index| index.name.clone()).collect();
+            let names: Vec<String> = definition.indexes.iter().map(|index| index.name().to_owned()).collect();
             let declared = info(this.call(Operation::Declare { collection: this.name.clone(), definition }).await?)?;
             let building = declared.building.iter().filter(|index| names.contains(index));
             for index in building.clone() {
