@@ -1,5 +1,8 @@
 //! Typed stores: thin methods that build an operation and hand it to an executor.
 
+mod list;
+mod write_batch;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +15,6 @@ use super::products;
 
 pub use list::{Entries, List};
 pub use write_batch::Batch;
-
-mod list;
-mod write_batch;
 
 /// What a caller may say about one write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
