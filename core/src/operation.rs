@@ -103,13 +103,32 @@ impl fmt::Display for CollectionName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IndexDefinition {
-    /// How queries name it; the field's name unless given.
+    /// How queries name it; as its field where this is empty or not given.
+    #[serde(default)]
     pub name: String,
     /// The top-level field it orders by.
     pub field: String,
     /// Whether two documents may not share a value.
     #[serde(default)]
     pub unique: bool,
+}
+
+impl IndexDefinition {
+    /// An index by `field`, named as it.
+    pub fn by(field: impl Into<String>) -> Self {
+        Self { name: String::new(), field: field.into(), unique: false }
+    }
+
+    /// The same index, in which two documents may not share a value.
+    #[must_use]
+    pub fn unique(self) -> Self {
+        Self { unique: true, ..self }
+    }
+
+    /// How queries name it.
+    pub fn name(&self) -> &str {
+        if self.name.is_empty() { &self.field } else { &self.name }
+    }
 }
 
 /// What a collection promises beyond keeping documents.

@@ -40,7 +40,7 @@ pub fn declare(
     set_rules(&mut catalog, definition)?;
     let mut state = None;
     for wanted in &definition.indexes {
-        if let Some(index) = catalog.indexes.iter().find(|index| index.name == wanted.name) {
+        if let Some(index) = catalog.indexes.iter().find(|index| index.name == wanted.name()) {
             check_same(index, wanted)?;
             continue;
         }
@@ -131,16 +131,16 @@ fn check(definition: &Definition) -> Result<()> {
     if let Some(ttl_ms) = definition.ttl_ms {
         expiry::check(ttl_ms)?;
     }
-    let indexed = definition.indexes.iter().flat_map(|index| [&index.name, &index.field]);
-    for name in indexed.chain(&definition.partition_field) {
+    let indexed = definition.indexes.iter().flat_map(|index| [index.name(), &index.field]);
+    for name in indexed.chain(definition.partition_field.as_deref()) {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(Error::invalid("names of fields and indexes are 1 to 128 bytes").with("name", name));
         }
     }
     let mut names = BTreeSet::new();
     for index in &definition.indexes {
-        if !names.insert(&index.name) {
-            return Err(Error::invalid("an index is declared twice").with("index", &index.name));
+        if !names.insert(index.name()) {
+            return Err(Error::invalid("an index is declared twice").with("index", index.name()));
         }
     }
     Ok(())
@@ -172,7 +172,7 @@ fn check_unique(catalog: &Catalog, wanted: &IndexDefinition, partitions: u32) ->
     let in_one_partition = partitions == 1 || catalog.partition_field.as_ref() == Some(&wanted.field);
     if wanted.unique && !in_one_partition {
         let error = Error::invalid("a unique index needs one partition, or the partition field as its field");
-        return Err(error.with("index", &wanted.name).with("partitions", partitions));
+        return Err(error.with("index", wanted.name()).with("partitions", partitions));
     }
     Ok(())
 }
@@ -189,14 +189,14 @@ fn first_state(tx: &mut Transaction<'_>, catalog: &Catalog, is_new: bool) -> Run
 }
 
 fn add_index(catalog: &mut Catalog, wanted: &IndexDefinition, state: IndexState) -> Result<()> {
-    catalog.failed.retain(|failed| failed.name != wanted.name);
+    catalog.failed.retain(|failed| failed.name != wanted.name());
     if catalog.indexes.len() + catalog.failed.len() >= MAX_INDEXES {
         let error = Error::new(ErrorKind::TooLarge, "a collection has too many indexes");
         return Err(error.with("limit", MAX_INDEXES));
     }
     let number = catalog.next_index;
     catalog.next_index += 1;
-    let (name, field) = (wanted.name.clone(), wanted.field.clone());
+    let (name, field) = (wanted.name().to_owned(), wanted.field.clone());
     catalog.indexes.push(Index { number, name, field, unique: wanted.unique, state });
     Ok(())
 }

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::engine::{Direction, Sequence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operation::{Answer, CollectionName, Entry, Operation, Version};
-use crate::partition::{Run, Transaction};
+use crate::partition::{Halt, Run, Transaction};
 
 use super::document::Document;
 use super::{catalog, collection, damaged, expiry, keys};
@@ -184,8 +184,16 @@ fn replay(tx: &mut Transaction<'_>, operation: &Operation, kept: Kept, own: Sequ
         }
         (Kept::Again, operation) if operation.is_read() => super::run(operation, tx),
         (Kept::Batch(kept), Operation::Batch(operations)) if kept.len() == operations.len() => {
-            let answers = kept.into_iter().zip(operations).map(|(kept, operation)| replay(tx, operation, kept, own));
-            Ok(Answer::Batch(answers.collect::<Run<Vec<_>>>()?))
+            let mut answers = Vec::with_capacity(kept.len());
+            let mut missing = false;
+            for (kept, operation) in kept.into_iter().zip(operations) {
+                match replay(tx, operation, kept, own) {
+                    Ok(answer) => answers.push(answer),
+                    Err(Halt::NeedsRead) => missing = true,
+                    Err(refused) => return Err(refused),
+                }
+            }
+            if missing { Err(Halt::NeedsRead) } else { Ok(Answer::Batch(answers)) }
         }
         _ => Err(damaged().into()),
     }

@@ -295,7 +295,7 @@ fn by_index(collection: &str, index: &str, limit: usize) -> ListRequest {
 
 fn declare(collection: &str, indexes: &[(&str, bool)]) -> Operation {
     let index =
-        |&(field, unique): &(&str, bool)| IndexDefinition { name: field.to_owned(), field: field.to_owned(), unique };
+        |&(field, unique): &(&str, bool)| IndexDefinition { name: String::new(), field: field.to_owned(), unique };
     let definition = Definition { indexes: indexes.iter().map(index).collect(), ..Definition::default() };
     Operation::Declare { collection: name(collection), definition }
 }

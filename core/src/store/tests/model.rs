@@ -272,13 +272,13 @@ impl Play {
         let catalog = self.partition.catalog(THINGS).unwrap();
         match catalog.index("n").map(|index| index.state) {
             Err(_) => drop(self.partition.call(&declare(THINGS, &[("n", false)])).unwrap()),
-            Ok(IndexState::Building) => {
+            Ok(IndexState::Building) if self.rng.random_ratio(2, 3) => {
                 let now = self.now();
                 self.partition.more(&build_index(THINGS, "n"));
                 // A build removes the expired documents it meets; so few are one step.
                 self.model.things.retain(|_, thing| thing.expires.is_none_or(|end| end > now));
             }
-            Ok(IndexState::Ready) => {
+            Ok(_) => {
                 let drop_index = Operation::DropIndex { collection: name(THINGS), index: "n".to_owned() };
                 drop(self.partition.call(&drop_index).unwrap());
             }

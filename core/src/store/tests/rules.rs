@@ -368,6 +368,10 @@ fn operations_pass_through_json() {
     let batch = Operation::Batch(vec![create("a", r#"{"x":1.50}"#), Operation::List(request), Operation::Sweep]);
     let text = serde_json::to_string(&batch).unwrap();
     assert_eq!(serde_json::from_str::<Operation>(&text).unwrap(), batch);
+    let value = serde_json::to_value(&batch).unwrap();
+    assert_eq!(serde_json::from_value::<Operation>(value).unwrap(), batch);
+    let declared: Definition = serde_json::from_str(r#"{"indexes":[{"field":"price"}]}"#).unwrap();
+    assert_eq!(declared.indexes, [IndexDefinition::by("price")]);
     let mut partition = Partition::new();
     let answer = partition.call(&create("a", "{}")).unwrap();
     let text = serde_json::to_string(&answer).unwrap();

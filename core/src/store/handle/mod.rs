@@ -1,5 +1,8 @@
 //! Typed stores: thin methods that build an operation and hand it to an executor.
 
+mod list;
+mod write_batch;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +15,6 @@ use super::products;
 
 pub use list::{Entries, List};
 pub use write_batch::Batch;
-
-mod list;
-mod write_batch;
 
 /// What a caller may say about one write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -192,7 +192,7 @@ impl Collection {
     pub fn declare(&self, definition: Definition) -> Pending<CollectionInfo> {
         let this = self.clone();
         Pending::new(async move {
-            let names: Vec<String> = definition.indexes.iter().map(|index| index.name.clone()).collect();
+            let names: Vec<String> = definition.indexes.iter().map(|index| index.name().to_owned()).collect();
             let declared = info(this.call(Operation::Declare { collection: this.name.clone(), definition }).await?)?;
             let building = declared.building.iter().filter(|index| names.contains(index));
             for index in building.clone() {
