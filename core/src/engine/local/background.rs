@@ -73,6 +73,12 @@ impl Background {
         Ok(background)
     }
 
+    /// No threads: a test does their work at moments of its own choice.
+    #[cfg(test)]
+    pub fn idle() -> Self {
+        Self { end: Arc::default(), threads: Vec::new() }
+    }
+
     fn spawn(
         &mut self,
         name: &str,
@@ -119,7 +125,7 @@ fn keep_view(shared: &Shared, end: &End, verify: bool) {
 }
 
 /// Fills a new view from the log while reads and writes are refused.
-fn replace_view(shared: &Shared, end: &End) -> Result<()> {
+pub(super) fn replace_view(shared: &Shared, end: &End) -> Result<()> {
     {
         let _no_commit_is_under_way = shared.writing.lock();
         shared.rebuilding.store(true, Ordering::Release);

@@ -1,6 +1,8 @@
 //! The local engine: a log that is the truth, and a view that answers reads.
 
 mod background;
+#[cfg(test)]
+mod crash_tests;
 pub mod log;
 mod opening;
 pub mod view;
@@ -129,6 +131,18 @@ impl Engine for LocalEngine {
         shared.check_open()?;
         let view = shared.view();
         let first = shared.log.append(&group.records)?;
+        #[cfg(test)]
+        if crash_tests::planted::is(crash_tests::planted::Engine::PublishBeforeDurable) {
+            view.apply(first, &group.records)?;
+            view.publish(first + group.records.len() as Sequence - 1);
+            return shared.log.sync().map(|()| Committed::At(first));
+        }
+        #[cfg(test)]
+        if crash_tests::planted::is(crash_tests::planted::Engine::AnswerBeforeSync) {
+            view.apply(first, &group.records)?;
+            view.publish(first + group.records.len() as Sequence - 1);
+            return Ok(Committed::At(first));
+        }
         if shared.options.log.durability >= Durability::Synced {
             shared.log.sync()?;
         }

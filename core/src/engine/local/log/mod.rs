@@ -10,7 +10,7 @@ mod failure;
 mod manifest;
 mod merge;
 #[cfg(test)]
-mod planted;
+pub mod planted;
 mod record;
 mod recovery;
 mod scan;

@@ -1,0 +1,252 @@
+//! Where an engine under test lives: simulated files for the log, a real directory for sled.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::engine::local::background::{self, Background, End};
+use crate::engine::local::log::LogOptions;
+use crate::engine::local::view::ViewOptions;
+use crate::engine::local::{LocalEngine, LocalOptions, OpenReport, opening};
+use crate::env::files::simulated::{Crash, SimulatedFiles};
+use crate::env::files::{File, Files, OpenMode, Space};
+use crate::env::{Env, ManualClock, SeededEntropy};
+use crate::error::Result;
+use crate::options::ViewKind;
+
+use super::planted;
+
+/// The name of the log's directory, simulated and real.
+pub const PARTITION: &str = "partition";
+const SIMULATED_ROOT: &str = "/disk";
+
+/// The content of a real directory: files with their bytes, directories with none.
+pub type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+/// What sled had on disk, by the number of simulated operations that were done at that moment.
+pub type Copies = Arc<Mutex<Vec<(usize, Arc<Tree>)>>>;
+
+/// A place that can be opened, and opened again after a crash.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The log's files.
+    pub files: SimulatedFiles,
+    /// What the view keeps its keys in.
+    pub kind: ViewKind,
+    memtable_bytes: usize,
+    segment_bytes: u32,
+    root: PathBuf,
+    copies: Option<Copies>,
+}
+
+impl Place {
+    /// A place whose view is in memory: nothing real is touched.
+    pub fn memory(files: SimulatedFiles) -> Self {
+        Self::over(files, ViewKind::Memory, Path::new(SIMULATED_ROOT))
+    }
+
+    /// A place whose view is sled's in the real directory `root`.
+    pub fn sled(files: SimulatedFiles, root: &Path) -> Self {
+        fs::create_dir_all(root.join(PARTITION)).unwrap();
+        Self::over(files, ViewKind::Sled, root)
+    }
+
+    fn over(files: SimulatedFiles, kind: ViewKind, root: &Path) -> Self {
+        Self { files, kind, memtable_bytes: 4 << 20, segment_bytes: 64 << 10, root: root.into(), copies: None }
+    }
+
+    /// Segments of this size.
+    pub fn segments_of(self, segment_bytes: u32) -> Self {
+        Self { segment_bytes, ..self }
+    }
+
+    /// Small memtables make openings drain.
+    pub fn draining_at(self, memtable_bytes: usize) -> Self {
+        Self { memtable_bytes, ..self }
+    }
+
+    /// Copies sled's directory whenever MANIFEST is about to change.
+    pub fn watched(self) -> (Self, Copies) {
+        let copies = Copies::default();
+        (Self { copies: Some(Arc::clone(&copies)), ..self }, copies)
+    }
+
+    /// The same place with other simulated files.
+    pub fn with_files(&self, files: SimulatedFiles) -> Self {
+        Self { files, copies: None, ..self.clone() }
+    }
+
+    /// The same place after the power was cut, or the process ended.
+    pub fn after(&self, crash: Crash) -> Self {
+        self.with_files(self.files.crash(crash))
+    }
+
+    /// Opens the engine; nothing runs in its background.
+    pub fn open(&self) -> Result<(LocalEngine, OpenReport)> {
+        let disk = Disk { files: self.files.clone(), root: self.root.clone(), copies: self.copies.clone() };
+        let env = Env {
+            clock: Arc::new(ManualClock::new(0)),
+            entropy: Arc::new(SeededEntropy::new(1)),
+            files: Arc::new(disk),
+        };
+        let (shared, report) = opening::open(self.root.join(PARTITION), self.options(), env)?;
+        let background = Mutex::new(Some(Background::idle()));
+        Ok((LocalEngine { shared: Arc::new(shared), background }, report))
+    }
+
+    fn options(&self) -> LocalOptions {
+        let log = LogOptions {
+            segment_bytes: self.segment_bytes,
+            reserve_segments: 1,
+            low_space_bytes: 64 << 10,
+            low_space_percent: 0,
+            merge_memory_bytes: 128 << 10,
+            merge_fan_in: 2,
+            block_bytes: 8 << 10,
+            retention_bytes: 256 << 10,
+            ..LogOptions::default()
+        };
+        let view = ViewOptions {
+            memtable_bytes: self.memtable_bytes,
+            cache_bytes: 64 << 10,
+            sled_cache_bytes: 1 << 20,
+            snapshot_wait: Duration::from_millis(1),
+            planted: planted::of_view(),
+            ..ViewOptions::default()
+        };
+        LocalOptions { log, view, view_kind: self.kind, room_wait: Duration::from_secs(10) }
+    }
+}
+
+/// A new disk with a directory that no crash takes away.
+pub fn new_files(seed: u64) -> SimulatedFiles {
+    let files = SimulatedFiles::new(seed);
+    files.create_dir_all(Path::new(SIMULATED_ROOT)).unwrap();
+    files.sync_dir(Path::new("/")).unwrap();
+    files
+}
+
+/// The path of one of the log's files on the simulated disk.
+pub fn simulated(name: &str) -> PathBuf {
+    Path::new(SIMULATED_ROOT).join(PARTITION).join(name)
+}
+
+/// A scratch directory, in memory where the system has one: what is durable of sled's files is decided by
+/// the tests themselves.
+pub fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// What the background threads do about the log, now.
+pub fn merge(engine: &LocalEngine) -> Result<()> {
+    let log = &engine.shared.log;
+    log.seal()?;
+    let _ = log.merge(&AtomicBool::new(false))?;
+    log.maintain()
+}
+
+/// What the background threads do about a view that failed, now.
+pub fn rebuild(engine: &LocalEngine) -> Result<()> {
+    background::replace_view(&engine.shared, &End::default())
+}
+
+/// Reads a real directory; what is not there is empty.
+pub fn copy(root: &Path) -> Tree {
+    let mut tree = Tree::new();
+    let mut open = vec![root.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        for entry in entries {
+            let entry = entry.unwrap();
+            let name = entry.path().strip_prefix(root).unwrap().to_path_buf();
+            if entry.file_type().unwrap().is_dir() {
+                tree.insert(name, None);
+                open.push(entry.path());
+            } else {
+                tree.insert(name, Some(fs::read(entry.path()).unwrap()));
+            }
+        }
+    }
+    tree
+}
+
+/// Writes a real directory.
+pub fn restore(root: &Path, tree: &Tree) {
+    fs::create_dir_all(root).unwrap();
+    for (name, content) in tree {
+        match content {
+            None => fs::create_dir_all(root.join(name)).unwrap(),
+            Some(content) => fs::write(root.join(name), content).unwrap(),
+        }
+    }
+}
+
+/// Simulated files under the name of a real directory.
+#[derive(Debug)]
+struct Disk {
+    files: SimulatedFiles,
+    root: PathBuf,
+    copies: Option<Copies>,
+}
+
+impl Disk {
+    fn place(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.root) {
+            Ok(inside) if inside.as_os_str().is_empty() => SIMULATED_ROOT.into(),
+            Ok(inside) => Path::new(SIMULATED_ROOT).join(inside),
+            Err(_) => panic!("a path outside of the data directory: {}", path.display()),
+        }
+    }
+
+    /// sled writes only between two changes of MANIFEST, so these moments tell all its states.
+    fn note(&self, copies: &Copies) {
+        let tree = copy(&self.root.join(PARTITION));
+        let mut copies = copies.lock();
+        let same = copies.last().filter(|(_, last)| **last == tree).map(|(_, last)| Arc::clone(last));
+        copies.push((self.files.operations(), same.unwrap_or_else(|| Arc::new(tree))));
+    }
+}
+
+impl Files for Disk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.files.create_dir_all(&self.place(dir))
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        self.files.open(&self.place(path), mode)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.files.list(&self.place(dir))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.files.exists(&self.place(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if let Some(copies) = &self.copies {
+            self.note(copies);
+        }
+        self.files.rename(&self.place(from), &self.place(to))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.files.remove_file(&self.place(path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.files.sync_dir(&self.place(dir))
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.files.space(&self.place(dir))
+    }
+}

@@ -1,0 +1,133 @@
+//! Failing calls: each call to the disk fails once, in each way that a disk can fail.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::env::files::simulated::{Crash, Fault};
+use crate::error::{Error, ErrorKind};
+
+use super::disk::{self, Place};
+use super::oracle::{Bounds, Verdict, told};
+use super::workload::{Run, Step, plan};
+use super::{processors, soak};
+
+const SEED: u64 = 611;
+
+/// What a failing call led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// The workload has fewer calls.
+    Nothing,
+    /// Nobody above noticed, or what failed was done again with success.
+    GoneOn,
+    /// The engine took no more writes until it was opened again.
+    Stopped,
+}
+
+/// Runs `steps` with the call `n` failing, and looks at what is left: the running engine first, then the
+/// directory after the end of the process and after a power cut.
+pub fn meet(place: Place, steps: &[Step], fault: Fault, n: u64) -> Verdict<Met> {
+    let told_where = |broken: String| format!("{broken}; fault={fault:?} call={n}");
+    place.files.fail(fault, n);
+    let mut run = Run::closed(place);
+    let mut stopped = false;
+    let first = run.open();
+    judge(&run, first.as_ref().err()).map_err(told_where)?;
+    if first.is_err() {
+        run.open().map_err(|error| told_where(told(&error)))?;
+    }
+    for step in steps {
+        let Err(error) = run.step(step) else { continue };
+        judge(&run, Some(&error)).map_err(told_where)?;
+        if goes_on(&mut run, step, &error).map_err(told_where)? {
+            continue;
+        }
+        stopped = true;
+        break;
+    }
+    if !run.place.files.fault_fired() {
+        return Ok(Met::Nothing);
+    }
+    run.engine = None;
+    let bounds = Bounds { least: run.acknowledged, most: run.oracle.len() };
+    for crash in [Crash::Killed, Crash::Lost] {
+        let left = run.oracle.survives(&run.place.after(crash), bounds);
+        left.map_err(|broken| told_where(format!("{broken}; crash={crash:?}")))?;
+    }
+    Ok(if stopped { Met::Stopped } else { Met::GoneOn })
+}
+
+/// Whether the error is one that a failing disk may cause, and says what the caller should do.
+fn judge(run: &Run, error: Option<&Error>) -> Verdict<()> {
+    let Some(error) = error else { return Ok(()) };
+    if !run.place.files.fault_fired() {
+        return Err(format!("an error without a cause: {}", told(error)));
+    }
+    match error.kind() {
+        ErrorKind::Ambiguous | ErrorKind::StorageFull | ErrorKind::Unavailable => Ok(()),
+        _ => Err(format!("an error of the wrong kind: {}", told(error))),
+    }
+}
+
+/// What a caller, or the background, does after a failure; whether the engine goes on.
+fn goes_on(run: &mut Run, step: &Step, error: &Error) -> Verdict<bool> {
+    if matches!(step, Step::Restart | Step::Kill) {
+        return run.open().map(|()| true).map_err(|error| told(&error));
+    }
+    if !matches!(step, Step::Rebuild) {
+        // Nothing may be visible that could still be lost.
+        run.oracle.examine_state(run.engine(), run.acknowledged)?;
+    }
+    let ambiguous = error.kind() == ErrorKind::Ambiguous;
+    let begun = run.oracle.clone();
+    run.oracle.forget_behind(run.acknowledged);
+    let again = run.step(step);
+    match again {
+        Ok(()) if ambiguous && matches!(step, Step::Commit(_)) => Err("writes go on after a lost one".into()),
+        Ok(()) => Ok(true),
+        Err(again) if again.kind() == ErrorKind::Unavailable => {
+            run.oracle = begun;
+            Ok(false)
+        }
+        Err(again) => Err(format!("the second failure has the wrong kind: {}", told(&again))),
+    }
+}
+
+/// All calls, one after the other, for one kind of failure; how many there were and how many stopped the engine.
+fn every_call(steps: &[Step], fault: Fault) -> Verdict<(usize, usize)> {
+    let (next, stopped) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || -> Verdict<()> {
+        let scratch = disk::scratch();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let files = disk::new_files(SEED + n as u64);
+            // sled takes its time, so it is under a sample of the failures only.
+            let sled = if soak() > 1 { n % 3 == 0 } else { n % 16 == 0 };
+            let place =
+                if sled { Place::sled(files, &scratch.path().join(n.to_string())) } else { Place::memory(files) };
+            match meet(place.segments_of(16 << 10), steps, fault, n as u64)? {
+                Met::Nothing => return Ok(()),
+                Met::GoneOn => {}
+                Met::Stopped => drop(stopped.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
+    };
+    let threads = processors();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker panicked"))
+    })?;
+    Ok((next.into_inner() - threads, stopped.into_inner()))
+}
+
+/// A failing disk must cost no acknowledged operation and show none that may be lost, whichever call it was;
+/// callers must learn what to do, nothing may hang, and a new start must work.
+#[test]
+fn a_call_that_fails_loses_nothing_that_was_acknowledged() {
+    let steps = plan(SEED, 80);
+    for fault in Fault::ALL {
+        let met = every_call(&steps, fault);
+        let (calls, stopped) = met.unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
+        println!("seed={SEED} fault={fault:?} calls={calls} stopped_the_engine={stopped}");
+        assert!(calls > 50 && stopped > 0, "the workload was not touched");
+    }
+}

@@ -1,0 +1,212 @@
+//! Bugs planted into the engine, the log and the view, to see that these tests find each of them.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::engine::local::log;
+use crate::engine::local::view::options;
+use crate::engine::{Engine as _, Record, Snapshot};
+use crate::env::files::simulated::{Crash, Fault};
+
+use super::damage::{self, Counts};
+use super::disk::{self, Place};
+use super::faults::{self, Met};
+use super::oracle::{self, Bounds, Verdict, told};
+use super::processors;
+use super::states::{State, Trace, sled_state};
+use super::workload::{Run, Step, plan, put};
+
+const SEED: u64 = 5;
+
+/// A mistake that the joining of log and view could make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Answers before the group is on disk.
+    AnswerBeforeSync,
+    /// Shows a group before it is on disk.
+    PublishBeforeDurable,
+}
+
+thread_local! {
+    static ENGINE: Cell<Option<Engine>> = const { Cell::new(None) };
+    static VIEW: Cell<Option<options::Planted>> = const { Cell::new(None) };
+}
+
+/// Whether this thread runs with the bug.
+pub fn is(bug: Engine) -> bool {
+    ENGINE.get() == Some(bug)
+}
+
+/// The bug of the views that this thread opens.
+pub fn of_view() -> Option<options::Planted> {
+    VIEW.get()
+}
+
+/// A bug of any of the three.
+#[derive(Clone, Copy, Debug)]
+enum Bug {
+    Engine(Engine),
+    Log(log::Planted),
+    View(options::Planted),
+}
+
+fn with<T>(bug: Option<Bug>, run: impl FnOnce() -> T) -> T {
+    let of_log = if let Some(Bug::Log(bug)) = bug { Some(bug) } else { None };
+    ENGINE.set(if let Some(Bug::Engine(bug)) = bug { Some(bug) } else { None });
+    VIEW.set(if let Some(Bug::View(bug)) = bug { Some(bug) } else { None });
+    let answer = log::planted::with(of_log, run);
+    ENGINE.set(None);
+    VIEW.set(None);
+    answer
+}
+
+/// What the engine is held to in this folder, each on a small scale; the first that is broken.
+fn broken_promise() -> Option<(&'static str, String)> {
+    let stories: [(&'static str, fn() -> Verdict<()>); 6] = [
+        ("in order", in_order),
+        ("snapshot", snapshot),
+        ("crash", crash),
+        ("sled", sled),
+        ("damage", damage),
+        ("fault", fault),
+    ];
+    stories.into_iter().find_map(|(name, story)| match catch_unwind(AssertUnwindSafe(story)) {
+        Ok(Ok(())) => None,
+        Ok(Err(broken)) => Some((name, broken)),
+        Err(_) => Some((name, "a panic".into())),
+    })
+}
+
+/// Answers are right after every step, and a directory that nothing happened to is not rebuilt.
+fn in_order() -> Verdict<()> {
+    let scratch = disk::scratch();
+    let mut run = Run::start(Place::sled(disk::new_files(SEED), scratch.path())).map_err(|error| told(&error))?;
+    for step in plan(SEED, 240) {
+        run.step(&step).map_err(|error| told(&error))?;
+        if !matches!(step, Step::Commit(_)) {
+            run.oracle.examine(run.engine(), Bounds { least: run.acknowledged, most: run.acknowledged })?;
+        }
+    }
+    run.engine = None;
+    let (_, rebuilt) = run.place.open_settled()?;
+    if rebuilt { Err("a sound view was rebuilt".into()) } else { Ok(()) }
+}
+
+/// A snapshot shows what it showed while newer operations are drained.
+fn snapshot() -> Verdict<()> {
+    let mut run = Run::start(Place::memory(disk::new_files(SEED))).map_err(|error| told(&error))?;
+    let write = |value: &[u8]| Step::Commit(vec![Record { writes: vec![put(b"k", value)], ..Record::default() }]);
+    let steps = [write(b"old"), Step::Checkpoint];
+    steps.iter().try_for_each(|step| run.step(step)).map_err(|error| told(&error))?;
+    let old = run.engine().snapshot().map_err(|error| told(&error))?;
+    let before = old.get(b"k").map_err(|error| told(&error))?;
+    let steps = [write(b"new"), Step::Checkpoint];
+    steps.iter().try_for_each(|step| run.step(step)).map_err(|error| told(&error))?;
+    let after = oracle::everything(&*old)?;
+    let same = before.as_ref().is_some_and(|before| after.len() == 1 && after[0].value == before.value);
+    if !same {
+        return Err("a snapshot shows what was written after it".into());
+    }
+    drop(old);
+    run.oracle.examine_state(run.engine(), 2)
+}
+
+fn crash() -> Verdict<()> {
+    let trace = Trace::of_memory(SEED, &plan(SEED, 240));
+    let states = |at: usize| {
+        let all = [Crash::Lost, Crash::Torn(at as u64), Crash::Killed];
+        all.into_iter().map(|crash| State { crash, sled: None }).collect()
+    };
+    trace.walk(1, &states).map(drop)
+}
+
+fn sled() -> Verdict<()> {
+    let trace = Trace::of(SEED, &plan(SEED, 120));
+    let near = |at: usize| trace.copies.iter().any(|(copy, _)| copy.abs_diff(at) <= 1);
+    let states = |at: usize| {
+        let state = State { crash: Crash::Lost, sled: Some(sled_state(at)) };
+        if near(at) { vec![state] } else { Vec::new() }
+    };
+    trace.walk(1, &states).map(drop)
+}
+
+fn damage() -> Verdict<()> {
+    for closed in [true, false] {
+        let sound = damage::sound(120, closed);
+        let mut counts = Counts::default();
+        for (name, damage) in sound.damages(200).into_iter().step_by(3) {
+            sound.judge(&name, damage, &mut counts)?;
+        }
+    }
+    Ok(())
+}
+
+fn fault() -> Verdict<()> {
+    let steps = plan(SEED, 40);
+    for fault in Fault::ALL {
+        for n in 0.. {
+            let place = Place::memory(disk::new_files(n)).segments_of(16 << 10);
+            if faults::meet(place, &steps, fault, n)? == Met::Nothing {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A harness that finds nothing proves nothing: without a bug it is content, and it finds each bug.
+#[test]
+fn every_planted_bug_is_found() {
+    let engine = [Engine::AnswerBeforeSync, Engine::PublishBeforeDurable].map(Bug::Engine);
+    let log = [
+        log::Planted::SkipSync,
+        log::Planted::SkipDirectorySync,
+        log::Planted::IgnoreFailedSync,
+        log::Planted::AcceptDamageAsTorn,
+        log::Planted::CutTooEarly,
+        log::Planted::NameBaseBeforeSync,
+        log::Planted::DropBeforeManifest,
+        log::Planted::ReuseSequences,
+        log::Planted::FrameWithoutPlace,
+        log::Planted::SkipZeroing,
+        log::Planted::SkipRewrite,
+        log::Planted::IgnoreClosedMark,
+        log::Planted::OverwriteManifest,
+        log::Planted::UseUnnamedSegment,
+        log::Planted::KeepClosedMark,
+        log::Planted::RollWithoutSync,
+        log::Planted::KeepDeletedKeys,
+    ]
+    .map(Bug::Log);
+    // The view's other two need a second thread in a certain moment; its own tests plant them.
+    let view = [
+        options::Planted::DrainUnderSnapshot,
+        options::Planted::DigestKeepsDeleted,
+        options::Planted::DrainOldest,
+        options::Planted::CacheNotTold,
+        options::Planted::DrainSkipsDeletes,
+    ]
+    .map(Bug::View);
+    assert_eq!(with(None, broken_promise), None);
+    let bugs: Vec<_> = engine.into_iter().chain(log).chain(view).collect();
+    let next = AtomicUsize::new(0);
+    let missed = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match with(Some(*bug), broken_promise) {
+                Some((story, broken)) => println!("bug={bug:?} found_by={story}: {broken}"),
+                None => missed.lock().push(*bug),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..processors() {
+            scope.spawn(work);
+        }
+    });
+    let missed = missed.into_inner();
+    assert!(missed.is_empty(), "seed={SEED} missed={missed:?}");
+}
