@@ -35,6 +35,8 @@ struct Writer {
 struct Parent {
     orders: Orders,
     writers: Vec<Writer>,
+    /// How often the last open that came to its end touched a file.
+    touches: usize,
     counts: Counts,
 }
 
@@ -47,14 +49,15 @@ struct Counts {
     in_doubt: usize,
     done_in_doubt: usize,
     findings: usize,
+    /// Bases at the end.
+    merged: usize,
 }
 
 impl Parent {
     fn new(directory: &Path, seed: u64, filling: usize) -> Self {
-        let directory = directory.to_path_buf();
-        let orders = Orders { directory, seed, life: 0, filling, memory_view: false, written: false, cursor: None };
+        let orders = Orders::new(directory, seed, filling);
         let writers = (0..WRITERS).map(|_| Writer::default()).collect();
-        Self { orders, writers, counts: Counts::default() }
+        Self { orders, writers, touches: 1, counts: Counts::default() }
     }
 
     /// One worker from its start to its kill; what it said before is taken in, also what was still in the pipe.
@@ -76,7 +79,7 @@ impl Parent {
                     kill_if(matches!(moment, Moment::Opening(n) if n == touches), &mut child);
                 }
                 Line::Holds(content) => {
-                    opened = true;
+                    (opened, self.touches) = (true, touches);
                     self.check(content);
                     kill_if(matches!(moment, Moment::Opening(_) | Moment::Answer(0)), &mut child);
                 }
@@ -122,8 +125,12 @@ impl Parent {
         let story = self.story();
         for (n, writer) in self.writers.iter_mut().enumerate() {
             let mine = |id: &str| id.split('-').next() == Some(&n.to_string());
-            let found: Vec<(String, String)> = content.documents.iter().filter(|(id, ..)| mine(id))
-                .map(|(id, _, text)| (id.clone(), text.clone())).collect();
+            let found: Vec<(String, String)> = content
+                .documents
+                .iter()
+                .filter(|(id, ..)| mine(id))
+                .map(|(id, _, text)| (id.clone(), text.clone()))
+                .collect();
             let told: Vec<Told> = content.changes.iter().filter(|(_, id, ..)| mine(id)).map(Told::from).collect();
             if let Some(step) = writer.doubt.take() {
                 let mut after = writer.oracle.clone();
@@ -180,22 +187,26 @@ fn kill_if(now: bool, child: &mut Child) {
     }
 }
 
-/// Kills `kills` workers of one directory, one in five inside open.
-fn kill_many(seed: u64, kills: u64, filling: usize, vary: impl Fn(&mut Orders, &mut StdRng)) {
+/// Kills `kills` workers of one directory, one in five inside open, the others within `most` answers.
+fn kill_many(seed: u64, kills: u64, filling: usize, most: usize, vary: impl Fn(&mut Orders, &mut StdRng)) -> Counts {
     let place = tempfile::tempdir().unwrap();
     let mut random = StdRng::seed_from_u64(seed);
     let mut parent = Parent::new(place.path(), seed, filling);
     for kill in 0..kills {
         vary(&mut parent.orders, &mut random);
         let moment = match kill % 5 {
-            4 => Moment::Opening(random.random_range(0..25)),
-            _ => Moment::Answer(random.random_range(0..150)),
+            4 => Moment::Opening(random.random_range(0..=parent.touches)),
+            _ => Moment::Answer(random.random_range(0..most)),
         };
         parent.life(moment);
     }
     parent.life(Moment::Answer(0));
+    let names = std::fs::read_dir(place.path().join("partition-0000")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    parent.counts.merged = names.filter(|name| name.starts_with("base-")).count();
     tell(&format!("{:?}", parent.counts));
     assert!(parent.counts.answers > 0 && parent.counts.killed_in_open > 0, "nothing was tried: {:?}", parent.counts);
+    parent.counts
 }
 
 /// An answered write that a kill takes back, half a batch, an index that disagrees with its documents, a
@@ -203,21 +214,22 @@ fn kill_many(seed: u64, kills: u64, filling: usize, vary: impl Fn(&mut Orders, &
 #[test]
 fn crash_by_kill_loses_nothing_that_was_answered() {
     let seed = database::seed(1);
-    kill_many(seed, database::rounds(50), 2 << 10, |_, _| {});
+    kill_many(seed, database::rounds(50), 2 << 10, 150, |_, _| {});
 }
 
 /// Large values fill segments, so that kills fall into checkpoints, sealing and merges.
 #[test]
 fn crash_by_kill_amid_checkpoints_and_merges() {
     let seed = database::seed(2);
-    kill_many(seed, database::rounds(30), 60 << 10, |_, _| {});
+    let counts = kill_many(seed, database::rounds(30), 60 << 10, 400, |_, _| {});
+    assert_eq!(counts.merged, 1, "the segments were merged into one base: {counts:?}");
 }
 
 /// A directory whose owner changes the view, or answers before it syncs: a kill takes neither from the system.
 #[test]
 fn crash_by_kill_with_other_views_and_durabilities() {
     let seed = database::seed(3);
-    kill_many(seed, database::rounds(20), 8 << 10, |orders, random| {
+    kill_many(seed, database::rounds(20), 8 << 10, 150, |orders, random| {
         orders.memory_view = random.random_bool(0.5);
         orders.written = random.random_bool(0.5);
     });

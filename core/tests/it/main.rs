@@ -2,7 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod database;
+mod ending;
+mod feed;
+mod idempotency;
 mod kill;
+mod model;
+mod open;
 mod oracle;
 mod plan;
 mod worker;

@@ -61,6 +61,12 @@ pub struct Content {
 }
 
 impl Orders {
+    /// Orders for the first life of a new directory.
+    pub fn new(directory: &Path, seed: u64, filling: usize) -> Self {
+        let directory = directory.to_path_buf();
+        Self { directory, seed, life: 0, filling, memory_view: false, written: false, cursor: None }
+    }
+
     /// Starts a worker that follows these orders; its lines come through its standard output.
     pub fn spawn(&self) -> Child {
         Command::new(std::env::current_exe().unwrap())
@@ -133,9 +139,10 @@ pub fn run(kappa: &Kappa, things: &Collection, step: &Step) -> (Outcome, Vec<(St
         Step::Create(map) => things.create(map).wait().map(written),
         Step::Replace(map) => things.replace(map["id"].as_str().unwrap(), map).wait().map(written),
         Step::Update(id, patch) => things.update(id, patch).wait().map(written),
-        Step::Delete(id) => things.delete(id).wait().map(|deleted| {
-            (if deleted { Outcome::Deleted } else { Outcome::NothingToDelete }, Vec::new())
-        }),
+        Step::Delete(id) => things
+            .delete(id)
+            .wait()
+            .map(|deleted| (if deleted { Outcome::Deleted } else { Outcome::NothingToDelete }, Vec::new())),
         Step::Batch(steps) => run_batch(kappa, steps),
     };
     match answer {
