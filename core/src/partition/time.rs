@@ -31,9 +31,11 @@ struct State {
 }
 
 impl EngineTime {
-    /// Starts at the wall clock, or at `newest` (the last record's time) where that is later.
+    /// Starts at the wall clock, or behind `newest` (the last record's time) where that is later.
     pub fn new(clock: Arc<dyn Clock>, newest: i64) -> Self {
-        let ms = clock.wall_ms().max(newest);
+        // A record does not say which place within its millisecond it had, so that millisecond is used up:
+        // otherwise a document could come before older ones in creation order.
+        let ms = clock.wall_ms().max(newest.saturating_add(1));
         let state = State { ms, boot: clock.boot_ms(), drift: 0, last: Moment { ms, tick: 0 } };
         Self { clock, state: Mutex::new(state) }
     }
@@ -103,7 +105,7 @@ mod tests {
     #[test]
     fn time_starts_behind_the_newest_record() {
         let (_, time) = engine_time(5_000_000);
-        assert!(time.draw() > Moment { ms: 5_000_000, tick: 0 });
+        assert!(time.draw() > Moment { ms: 5_000_000, tick: u16::MAX });
     }
 
     #[test]

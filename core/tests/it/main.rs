@@ -1,0 +1,13 @@
+//! Tests of whole databases in real directories, through the handle alone.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+mod database;
+mod ending;
+mod feed;
+mod idempotency;
+mod kill;
+mod model;
+mod open;
+mod oracle;
+mod plan;
+mod worker;
