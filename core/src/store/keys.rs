@@ -1,4 +1,4 @@
-//! Where everything of the domain lies; `KEYS.md` beside this file describes every byte.
+//! Where everything of the domain lies; `core/FORMAT.md` describes every byte.
 
 use bytes::Bytes;
 
