@@ -1,10 +1,9 @@
 //! The view: versioned memtables over an ordered store that can be rebuilt.
 
 mod cache;
-pub mod check;
 mod checkpoint;
 pub mod digest;
-mod directory;
+pub mod directory;
 mod encoding;
 mod filter;
 mod gaps;
@@ -13,6 +12,7 @@ mod memory_store;
 mod memtable;
 mod merge;
 pub mod options;
+pub mod rebuild;
 mod sled_store;
 mod snapshot;
 pub mod store;
@@ -30,12 +30,11 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::cache::RecordCache;
 use self::checkpoint::Maintenance;
-pub use self::digest::Digest;
+use self::digest::Digest;
 use self::gaps::Gaps;
 use self::memory_store::MemoryStore;
 use self::memtable::{Memtable, key_hash};
-use self::options::Planted;
-pub use self::options::{Checkpoint, CheckpointLog, StoreState, ViewOptions};
+use self::options::{Planted, StoreState, ViewOptions};
 use self::sled_store::SledStore;
 use self::snapshot::ViewSnapshot;
 use self::store::{Abandoned, Ordered, StoreResult};
@@ -49,7 +48,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// state that its manifest names, applies the log behind that, and drains when
 /// [`View::wait_until_due`] says so; after an unclean end it calls [`View::verify`] in the background.
 /// After the store failed every read and checkpoint answers `Unavailable` and [`View::abandoned`] says
-/// why: the owner moves the directory aside and fills another with [`check::rebuild`].
+/// why: the owner moves the directory aside and fills another with [`rebuild::rebuild`].
 #[derive(Clone, Debug)]
 pub struct View {
     shared: Arc<Shared>,

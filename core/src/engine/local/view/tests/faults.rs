@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
-use crate::engine::local::view::check::rebuild;
 use crate::engine::local::view::memory_store::MemoryStore;
+use crate::engine::local::view::rebuild::rebuild;
 use crate::engine::local::view::store::{Abandoned, Change, Ordered, StoreResult, StoredEntry};
 use crate::engine::{Direction, KeyRange, KeyValue, Versioned};
 use crate::error::ErrorKind;

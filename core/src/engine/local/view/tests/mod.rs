@@ -13,8 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::View;
+use super::digest::Digest;
 use super::options::{Checkpoint, CheckpointLog, StoreState, ViewOptions};
-use super::{Digest, View};
 use crate::engine::{Record, Sequence, Write};
 use crate::error::Result;
 

@@ -10,8 +10,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::engine::local::view::check::{next_directory, quarantine, rebuild, remove_leftovers};
+use crate::engine::local::view::directory::{next as next_directory, quarantine, remove_leftovers};
 use crate::engine::local::view::encoding::{INLINE_BYTES, part_key};
+use crate::engine::local::view::rebuild::rebuild;
 use crate::engine::{Direction, KeyRange, KeyValue, MAX_KEY_BYTES};
 use crate::error::{Error, ErrorKind};
 
