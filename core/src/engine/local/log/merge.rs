@@ -124,7 +124,13 @@ impl Log {
             self.state.write().base = Some(Arc::new(base.clone()));
             self.remove_old_base(old)?;
         }
-        self.update_manifest(|manifest| manifest.base = Some(name))?;
+        if let Err(error) = self.update_manifest(|manifest| manifest.base = Some(name)) {
+            // A stopped log cannot know which MANIFEST is in force, so there the file has to stay.
+            if !self.poisoned.load(Ordering::SeqCst) {
+                self.files.remove_file(&target).ok();
+            }
+            return Err(error);
+        }
         self.state.write().base = Some(Arc::new(base));
         self.remove_old_base(old)?;
         self.drop_segments()?;

@@ -57,7 +57,8 @@ use tail::Tail;
 pub struct LogOptions {
     /// When records become visible to readers: when written, or when synced.
     pub durability: Durability,
-    /// Bytes of a segment that is made from now on, at least 4 KiB; no record may be larger.
+    /// Bytes of a segment that is made from now on, 4 KiB to 1 GiB; no record may be larger. The defaults take
+    /// four such files: the one in use, the next, and the reserve.
     pub segment_bytes: u32,
     /// Segments kept for writes that give space back.
     pub reserve_segments: usize,
@@ -94,6 +95,15 @@ impl Default for LogOptions {
             retention_bytes: 1 << 30,
             retention_ms: 7 * 24 * 3_600 * 1_000,
         }
+    }
+}
+
+impl LogOptions {
+    fn check(&self) -> Result<()> {
+        if !(4 << 10..=1 << 30).contains(&self.segment_bytes) {
+            return Err(Error::invalid("a segment has 4 KiB to 1 GiB").with("segment_bytes", self.segment_bytes));
+        }
+        Ok(())
     }
 }
 
@@ -137,6 +147,7 @@ impl Log {
     /// # Errors
     /// `AlreadyExists` where there is a log; `Damaged` where there are records but no MANIFEST.
     pub fn create(files: Arc<dyn Files>, dir: &Path, options: LogOptions, identity: Identity) -> Result<Self> {
+        options.check()?;
         let failed = |error| file_failed("log.create", dir, error);
         files.create_dir_all(dir).map_err(failed)?;
         if files.exists(&dir.join(manifest::MANIFEST)).map_err(failed)? {
@@ -153,9 +164,9 @@ impl Log {
                 return Err(failure::damaged(&dir.join(manifest::MANIFEST), 0, "MANIFEST is missing"));
             }
         }
-        if let Some(parent) = dir.parent() {
-            files.sync_dir(parent).map_err(failed)?;
-        }
+        // A relative path of one name has an empty parent.
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        files.sync_dir(parent).map_err(failed)?;
         let spare = space::make_ballast(&*files, dir)
             .and_then(|()| Spare::create(&*files, dir, 1, options.segment_bytes))
             .map_err(failed)?;
@@ -172,6 +183,7 @@ impl Log {
     /// `NotFound`: no log here. `Damaged`: names file and offset; nothing was changed. `Unsupported`: written
     /// by another version. `StorageFull`, `Unavailable`: try again.
     pub fn open(files: Arc<dyn Files>, dir: &Path, options: LogOptions) -> Result<(Self, RecoveryReport)> {
+        options.check()?;
         let (mut manifest, manifest_repaired) = Manifest::read(&*files, dir)?;
         let identity = manifest.identity;
         let base = match manifest.base {
@@ -297,15 +309,18 @@ impl Log {
         self.state.read().manifest.clone()
     }
 
-    /// Changes facts about this directory, durably; the view keeps its name and checkpoint so.
+    /// Changes facts about this directory, durably: the view's name and checkpoint, and the highest gateway
+    /// generation and configuration seen. All other fields are the log's own.
     ///
     /// # Errors
-    /// `StorageFull`, `Unavailable`: nothing has changed, or the log has stopped.
+    /// `StorageFull`: nothing has changed. `Unavailable`: nothing has changed, or the log has stopped. `Closed`.
     pub fn update_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         let _one_at_a_time = self.writing_manifest.lock();
-        if self.poisoned.load(Ordering::SeqCst) {
-            return Err(poisoned());
-        }
+        self.check_usable()?;
+        self.replace_manifest(change)
+    }
+
+    fn replace_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         let mut manifest = {
             let state = self.state.read();
             Manifest { durable: state.manifest.durable.max(state.synced.sequence), ..state.manifest.clone() }
@@ -321,16 +336,25 @@ impl Log {
         Ok(())
     }
 
-    /// Syncs and marks where the log ends, so that the next open can tell damage from a torn end. Later
-    /// appends answer `Closed`.
+    /// Syncs and marks where the log ends, so that the next open can tell damage from a torn end. Waits for a
+    /// merge to end (cancel it first): nothing may touch the directory once another process can open it.
+    /// Later writes answer `Closed`; reads go on.
     ///
     /// # Errors
     /// As [`Log::sync`] and [`Log::update_manifest`]; then the next open is that after a crash.
     pub fn close_clean(&self) -> Result<()> {
+        let _no_merge = self.merging.lock();
         self.sync()?;
         let tail = self.tail.lock();
+        let _no_maintenance = self.preparing.lock();
+        let _one_at_a_time = self.writing_manifest.lock();
+        self.check_usable()?;
         self.closed.store(true, Ordering::SeqCst);
-        self.update_manifest(|manifest| manifest.closed = Some(tail.synced))
+        // Nobody else appends once the log counts as closed, and what came between was not synced.
+        if tail.synced != tail.appended {
+            return Err(Error::new(ErrorKind::Unavailable, "records were appended while the log was being closed"));
+        }
+        self.replace_manifest(|manifest| manifest.closed = Some(tail.synced))
     }
 
     fn check_usable(&self) -> Result<()> {

@@ -136,7 +136,12 @@ impl Recovery<'_> {
     fn header(&self, spare: &Spare) -> Result<Option<Header>> {
         let mut bytes = [0; HEADER_BYTES];
         spare.file.read_at(&mut bytes, 0).map_err(|error| file_failed("log.open", &spare.path, error))?;
-        Ok(Header::decode(&bytes, &self.database, spare.id))
+        let header = Header::decode(&bytes, &self.database, spare.id);
+        if header.is_none() && Header::is_whole(&bytes) {
+            // Not torn: somebody put this file here, and cutting it would destroy what it holds.
+            return Err(damaged(&spare.path, 0, "this segment belongs to another place, database or version"));
+        }
+        Ok(header)
     }
 
     /// A segment without a header: unused, or its first group was torn with the header.

@@ -126,6 +126,7 @@ impl Log {
     /// retention. MANIFEST forgets them first: a crash in between leaves files, never a gap.
     pub(super) fn drop_segments(&self) -> Result<()> {
         let _one_at_a_time = self.preparing.lock();
+        self.check_usable()?;
         let Some((count, first)) = self.droppable() else { return Ok(()) };
         self.update_manifest(|manifest| manifest.first_segment = first)?;
         let dropped: Vec<_> = self.state.write().segments.drain(..count).collect();
@@ -168,9 +169,9 @@ pub fn write_manifest(files: &dyn Files, dir: &Path, manifest: &Manifest) -> Res
 pub fn make_ballast(files: &dyn Files, dir: &Path) -> io::Result<()> {
     let path = dir.join(BALLAST);
     let mode = if files.exists(&path)? { OpenMode::Existing } else { OpenMode::CreateNew };
-    let made = files.open(&path, mode).and_then(|file| file.allocate(u64::from(BALLAST_BYTES)));
-    if made.is_err() {
+    let result = files.open(&path, mode).and_then(|file| file.allocate(u64::from(BALLAST_BYTES)));
+    if result.is_err() {
         files.remove_file(&path).ok();
     }
-    made
+    result
 }

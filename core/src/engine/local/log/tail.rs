@@ -102,6 +102,23 @@ impl Log {
         self.write_run(&mut tail, true, &[]).and_then(|()| self.sync_tail(&mut tail)).map_err(|error| self.stop(&error))
     }
 
+    /// Starts a new epoch, at least `at_least`, and answers which: a promoted replica numbers its records
+    /// above everything that the primary before it can have handed out.
+    ///
+    /// # Errors
+    /// As [`Log::update_manifest`].
+    pub fn begin_epoch(&self, at_least: u64) -> Result<u64> {
+        let mut tail = self.tail.lock();
+        self.check_usable()?;
+        let epoch = (self.state.read().manifest.epoch + 1).max(at_least);
+        self.cover_epoch(epoch)?;
+        tail.next = (epoch << 32) + 1;
+        if tail.synced == tail.appended {
+            self.publish(tail.synced, tail.next - 1);
+        }
+        Ok(epoch)
+    }
+
     /// Which records go into the current segment (the first run), and which into each new one.
     fn plan(&self, tail: &Tail, lengths: &[usize]) -> Result<Vec<Range<usize>>> {
         let state = self.state.read();
@@ -209,6 +226,8 @@ impl Log {
         Ok(Arc::new(segment))
     }
 
+    /// The tail stays locked meanwhile: of two syncs at a time the system tells only one about a failure, and
+    /// the other would acknowledge what is lost.
     fn sync_tail(&self, tail: &mut Tail) -> std::io::Result<()> {
         if tail.synced != tail.appended {
             let active = self.active().expect("records stand in a segment");

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::basics::{DIR, put, small};
+use super::basics::{DIR, IDENTITY, put, small};
 use super::workload::{Verdict, Workload, check, soak};
 use crate::engine::Durability;
 use crate::engine::local::log::manifest::{MANIFEST, Manifest};
 use crate::engine::local::log::record::{FRAME_BYTES, Frame, Position};
 use crate::engine::local::log::space::BALLAST;
-use crate::engine::local::log::{Log, base, segment};
+use crate::engine::local::log::{Identity, Log, base, segment};
 use crate::env::files::simulated::{Crash, SimulatedFiles};
 use crate::env::files::{Files, OpenMode};
 use crate::error::{ErrorKind, Result};
@@ -173,6 +173,28 @@ fn cut_swapped_and_missing_files_are_named_or_harmless() {
             }
         }
     }
+}
+
+/// A MANIFEST of another database must not make opening take the segments for torn and cut them away.
+#[test]
+fn files_of_another_database_are_refused_untouched() {
+    let stored = make(9, false).unwrap();
+    let fresh = SimulatedFiles::new(1);
+    fresh.create_dir_all(Path::new("/disk")).unwrap();
+    let identity = Identity { database: *b"another database", ..IDENTITY };
+    Log::create(Arc::new(fresh.clone()), Path::new(DIR), small(), identity).unwrap();
+    let foreign = fresh.content(&Path::new(DIR).join(MANIFEST));
+    let disk = stored.work.files.crash(Crash::Lost);
+    let segments: Vec<_> = stored.names().into_iter().filter(|path| !path.ends_with(MANIFEST)).collect();
+    let first = segments.iter().find(|path| path.to_string_lossy().contains("segment-")).unwrap();
+    let one = Path::new(DIR).join(segment::file_name(1));
+    disk.rename(first, &one).unwrap();
+    disk.damage(&Path::new(DIR).join(MANIFEST), |content| content.clone_from(&foreign));
+    let before = disk.content(&one);
+    let refused = Log::open(Arc::new(disk.clone()), Path::new(DIR), small()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Damaged);
+    assert_eq!(disk.content(&one), before);
+    assert_eq!(disk.operations(), 0);
 }
 
 /// MANIFEST is small and everything hangs on it: each of its bits.

@@ -54,6 +54,33 @@ fn numbers_never_repeat_when_an_epoch_overflows() {
     assert!(log.append(&[put("k", b"4", 1)]).unwrap() > 2 << 32);
 }
 
+/// A promoted replica that goes on with the old numbers would give two records one version.
+#[test]
+fn a_new_epoch_is_above_all_numbers_and_survives() {
+    let files = SimulatedFiles::new(1);
+    let log = create(&files, small());
+    log.append(&[put("k", b"1", 1)]).and_then(|_| log.sync()).unwrap();
+    assert_eq!((log.begin_epoch(7).unwrap(), log.newest().0), (7, 7 << 32));
+    assert_eq!(log.append(&[put("k", b"2", 1)]).unwrap(), (7 << 32) + 1);
+    log.sync().unwrap();
+    assert_eq!(log.begin_epoch(3).unwrap(), 8);
+    let log = reopen(&files.crash(Crash::Lost));
+    let numbers: Vec<_> = log.tail_iter(0).unwrap().map(|record| record.unwrap().sequence).collect();
+    assert_eq!((numbers, log.newest().0), (vec![(1 << 32) + 1, (7 << 32) + 1], 9 << 32));
+}
+
+/// A segment too small for its header, or too large for its positions, would fail at the first append.
+#[test]
+fn options_are_checked_at_open() {
+    let files = SimulatedFiles::new(1);
+    create(&files, small());
+    for segment_bytes in [0, 127, 4_095, u32::MAX] {
+        let options = LogOptions { segment_bytes, ..small() };
+        let refused = Log::open(Arc::new(files.clone()), Path::new(DIR), options).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    }
+}
+
 /// An application that crashes in a loop must not use up numbers by opening alone after clean ends.
 #[test]
 fn clean_ends_without_records_use_no_epoch() {
