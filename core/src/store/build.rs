@@ -38,18 +38,22 @@ pub fn declare(
     let mut catalog = catalog::load_or_add(tx, name)?;
     let loaded = catalog.clone();
     set_rules(&mut catalog, definition)?;
-    let mut state = None;
+    let mut last = None;
     for wanted in &definition.indexes {
         if let Some(index) = catalog.indexes.iter().find(|index| index.name == wanted.name()) {
             check_same(index, wanted)?;
             continue;
         }
         check_unique(&catalog, wanted, partitions)?;
-        let state = match state {
-            Some(state) => state,
-            None => *state.insert(first_state(tx, &catalog, is_new)?),
-        };
-        add_index(&mut catalog, wanted, state)?;
+        if last.is_none() {
+            last = Some(if is_new { None } else { last_document(tx, &catalog)? });
+        }
+        let until = last.as_ref().and_then(Option::as_ref);
+        let number = add_index(&mut catalog, wanted, until.is_some())?;
+        if let Some(until) = until {
+            let progress = Progress { until: until.clone(), reached: Bytes::new() };
+            tx.put(keys::build(catalog.number, number), progress.encode())?;
+        }
     }
     if catalog != loaded {
         catalog::save(tx, name.as_str(), &catalog)?;
@@ -67,12 +71,10 @@ pub fn step(tx: &mut Transaction<'_>, name: &CollectionName, index: &str) -> Run
     if index.state == IndexState::Ready {
         return Ok(Answer::More(false));
     }
-    let progress = keys::build(catalog.number, index.number);
+    let key = keys::build(catalog.number, index.number);
+    let progress = tx.get(&key)?.and_then(|stored| Progress::decode(&stored.value)).ok_or_else(damaged)?;
     let prefix = keys::orders(catalog.number);
-    let mut range = KeyRange::prefix(&prefix);
-    if let Some(reached) = tx.get(&progress)? {
-        range.start = key_behind(&[&prefix[..], &reached.value].concat());
-    }
+    let range = progress.rest(&prefix);
     let found = tx.scan(&range, Direction::Forward, STEP)?;
     let places: Vec<Bytes> = found.into_iter().map(|entry| entry.key.slice(prefix.len()..)).collect();
     let added = match add_documents(tx, Scope { name, catalog: &catalog }, &index, &places)? {
@@ -90,10 +92,11 @@ pub fn step(tx: &mut Transaction<'_>, name: &CollectionName, index: &str) -> Run
         let built = catalog.indexes.iter_mut().find(|built| built.number == index.number);
         built.expect("the index was found above").state = IndexState::Ready;
         catalog::save(tx, name.as_str(), &catalog)?;
-        tx.delete(progress)?;
+        tx.delete(key)?;
         return Ok(Answer::More(false));
     }
-    tx.put(progress, places[added - 1].clone())?;
+    let reached = places[added - 1].clone();
+    tx.put(key, Progress { reached, ..progress }.encode())?;
     Ok(Answer::More(true))
 }
 
@@ -177,18 +180,41 @@ fn check_unique(catalog: &Catalog, wanted: &IndexDefinition, partitions: u32) ->
     Ok(())
 }
 
-/// An empty collection has nothing to build. A document that another process adds meanwhile would
-/// be missed by a plain scan, hence the stable one.
-fn first_state(tx: &mut Transaction<'_>, catalog: &Catalog, is_new: bool) -> Run<IndexState> {
-    if is_new {
-        return Ok(IndexState::Ready);
-    }
-    let all = KeyRange::prefix(&keys::orders(catalog.number));
-    let empty = tx.scan_stable(&all, Direction::Forward, 1)?.is_empty();
-    Ok(if empty { IndexState::Ready } else { IndexState::Building })
+/// Which documents a build has left: those behind `reached`, up to the last one that was there when the
+/// index was declared. Later ones add themselves; a build that went after them might never catch up.
+struct Progress {
+    until: Bytes,
+    reached: Bytes,
 }
 
-fn add_index(catalog: &mut Catalog, wanted: &IndexDefinition, state: IndexState) -> Result<()> {
+impl Progress {
+    fn rest(&self, prefix: &[u8]) -> KeyRange {
+        let behind = |place: &[u8]| key_behind(&[prefix, place].concat());
+        let start = if self.reached.is_empty() { Bytes::copy_from_slice(prefix) } else { behind(&self.reached) };
+        KeyRange { start, end: Some(behind(&self.until)) }
+    }
+
+    fn encode(&self) -> Bytes {
+        let length = u16::try_from(self.until.len()).expect("a place and an id are short");
+        [&length.to_be_bytes()[..], &self.until, &self.reached].concat().into()
+    }
+
+    fn decode(bytes: &Bytes) -> Option<Self> {
+        let until = 2..2 + usize::from(u16::from_be_bytes(*bytes.first_chunk()?));
+        let reached = until.end..bytes.len();
+        (until.end <= bytes.len()).then(|| Self { until: bytes.slice(until), reached: bytes.slice(reached) })
+    }
+}
+
+/// The place and id of the newest document; an empty collection has nothing to build. One that another
+/// process adds meanwhile would be missed by a plain scan, hence the stable one.
+fn last_document(tx: &mut Transaction<'_>, catalog: &Catalog) -> Run<Option<Bytes>> {
+    let prefix = keys::orders(catalog.number);
+    let last = tx.scan_stable(&KeyRange::prefix(&prefix), Direction::Backward, 1)?;
+    Ok(last.first().map(|entry| entry.key.slice(prefix.len()..)))
+}
+
+fn add_index(catalog: &mut Catalog, wanted: &IndexDefinition, building: bool) -> Result<u32> {
     catalog.failed.retain(|failed| failed.name != wanted.name());
     if catalog.indexes.len() + catalog.failed.len() >= MAX_INDEXES {
         let error = Error::new(ErrorKind::TooLarge, "a collection has too many indexes");
@@ -197,8 +223,9 @@ fn add_index(catalog: &mut Catalog, wanted: &IndexDefinition, state: IndexState)
     let number = catalog.next_index;
     catalog.next_index += 1;
     let (name, field) = (wanted.name().to_owned(), wanted.field.clone());
+    let state = if building { IndexState::Building } else { IndexState::Ready };
     catalog.indexes.push(Index { number, name, field, unique: wanted.unique, state });
-    Ok(())
+    Ok(number)
 }
 
 enum Step {

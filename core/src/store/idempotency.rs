@@ -10,7 +10,7 @@ use crate::operation::{Answer, CollectionName, Entry, Operation, Version};
 use crate::partition::{Halt, Run, Transaction};
 
 use super::document::Document;
-use super::{catalog, collection, damaged, expiry, keys};
+use super::{catalog, collection, damaged, expiry, get_all, keys};
 
 /// An idempotency key is at most this long.
 pub const MAX_KEY_BYTES: usize = 256;
@@ -76,7 +76,8 @@ pub fn run_idempotent(operation: &Operation, key: &str, tx: &mut Transaction<'_>
 
 /// The answer that `key` got, where it did.
 fn begin(tx: &mut Transaction<'_>, key: &str, digest: u128, operation: &Operation) -> Run<Option<Answer>> {
-    let stored = tx.get(&keys::answer(key))?;
+    let mut found = get_all(tx, [keys::answer(key), keys::answers_full()].into_iter())?.into_iter();
+    let (stored, full) = (found.next().flatten(), found.next().flatten());
     if let Some(stored) = stored {
         let record = decode(&stored.value)?;
         if record.at.saturating_add(KEPT_MS) > tx.now() {
@@ -87,7 +88,7 @@ fn begin(tx: &mut Transaction<'_>, key: &str, digest: u128, operation: &Operatio
             return replay(tx, operation, record.kept, stored.sequence).map(Some);
         }
     }
-    if tx.get(&keys::answers_full())?.is_some() {
+    if full.is_some() {
         let error = Error::new(ErrorKind::Overloaded, "as many idempotency keys are kept as can be; retry later");
         return Err(error.with("limit", MAX_KEPT).into());
     }

@@ -88,6 +88,22 @@ fn an_index_on_existing_documents_is_built_in_steps_while_writes_go_on() {
     assert_eq!(partition.refused(&build_index("nowhere", "none")), ErrorKind::NotFound);
 }
 
+/// Writers that add documents as fast as the build does would keep it from ever ending.
+#[test]
+fn a_build_does_not_run_after_documents_that_are_newer_than_the_index() {
+    let mut partition = filled(600);
+    partition.call(&declare("things", &[("n", false), ("half", false)])).unwrap();
+    let mut steps = 0;
+    while partition.more(&build_index("things", "n")) {
+        steps += 1;
+        let creates = vec![create("things", r#"{"n":7}"#); 600];
+        partition.call(&Operation::Batch(creates)).unwrap();
+    }
+    assert_eq!(steps, 2);
+    partition.check();
+    assert_eq!(partition.ids(by_index("things", "n", 1_000)).len(), 1_800);
+}
+
 #[test]
 fn a_unique_index_is_built_and_guards_meanwhile() {
     let mut partition = filled(300);

@@ -275,7 +275,8 @@ impl Play {
             Ok(IndexState::Building) if self.rng.random_ratio(2, 3) => {
                 let now = self.now();
                 self.partition.more(&build_index(THINGS, "n"));
-                // A build removes the expired documents it meets; so few are one step.
+                // A build removes the expired documents that it meets.
+                self.partition.sweep();
                 self.model.things.retain(|_, thing| thing.expires.is_none_or(|end| end > now));
             }
             Ok(_) => {

@@ -358,6 +358,10 @@ fn a_batch_fetches_its_reads_together_and_keeps_its_order() {
     assert!(partition.rounds <= 4, "rounds={}", partition.rounds);
     let expected: Vec<_> = (0..1_000).map(|n: u32| n.to_string()).collect();
     assert_eq!(partition.ids(list("things", 300)), expected);
+    assert!(partition.page(&list("things", 999)).next.is_some());
+    assert_eq!(partition.page(&list("things", 1_000)).next, None, "nothing lies behind a page that ends the list");
+    partition.written(&create("things", "{}"));
+    assert!(partition.page(&list("things", 1_000)).next.is_some());
     partition.check();
 }
 
