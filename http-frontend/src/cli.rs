@@ -152,7 +152,7 @@ async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
 async fn open(data: &Path) -> Result<Kappa, Failure> {
     let data = data.to_owned();
     let opening = move || {
-        Kappa::open_with(&data, Options::default(), Env::default())
+        Kappa::open_with(&data, &Options::default(), &Env::default())
             .map_err(|error| Failure::runtime(format!("cannot open {}: {error}", data.display())))
     };
     tokio::task::spawn_blocking(opening).await.map_err(Failure::runtime)?
@@ -192,6 +192,7 @@ impl Signals {
     }
 
     /// Ready at the first signal. The second ends the process at once: what was answered is durable anyway.
+    #[expect(clippy::disallowed_methods, reason = "who asks twice wants this process gone")]
     async fn stop(mut self) {
         self.next().await;
         say("kappa-server: stopping; once more to stop at once\n");

@@ -6,7 +6,10 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use kappa_core::{CallOptions, CollectionName, Direction, Document, Entry, Error, ListRequest, Operation, Order};
+use kappa_core::env::Env;
+use kappa_core::{
+    CallOptions, CollectionName, Direction, Document, Entry, Error, ListRequest, Operation, Order, Products,
+};
 use serde_json::{Map, Value, json};
 
 use super::errors::{shop, shop_failure};
@@ -174,11 +177,17 @@ pub async fn delete(State(app): State<App>, params: RawPathParams) -> Response {
     }
 }
 
-/// Five products that are stored nowhere; ids are 1 to 5, and the price is text.
-pub async fn mock(State(app): State<App>) -> Response {
-    let seed = kappa_core::env::Env::default().entropy;
-    let _ = (app, seed, MOCK_COUNT);
-    StatusCode::NOT_IMPLEMENTED.into_response()
+/// Five products that are stored nowhere; ids are the numbers 1 to 5, and the price is text with two decimals.
+pub async fn mock() -> Json<Vec<Value>> {
+    let mut seed = [0; 8];
+    Env::default().entropy.fill(&mut seed);
+    let products = Products::mock(MOCK_COUNT, u64::from_le_bytes(seed));
+    Json(products.iter().enumerate().map(|(index, product)| made_up(index + 1, product.fields())).collect())
+}
+
+fn made_up(id: usize, fields: &Map<String, Value>) -> Value {
+    let price = fields.get("price").and_then(Value::as_f64).unwrap_or_default();
+    json!({ "id": id, "title": fields.get("title"), "price": format!("{price:.2}"), "thumbnail": fields.get("thumbnail") })
 }
 
 fn refused(unreadable: Unreadable) -> Response {

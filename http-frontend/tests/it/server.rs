@@ -34,7 +34,7 @@ impl Server {
         let (stop, mut stopped) = watch::channel(false);
         let path = directory.path().to_owned();
         let thread = std::thread::spawn(move || {
-            let kappa = Kappa::open_with(path, Options::default(), Env::default()).unwrap();
+            let kappa = Kappa::open_with(path, &Options::default(), &Env::default()).unwrap();
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
