@@ -111,6 +111,15 @@ impl Kappa {
         self.0.info()
     }
 
+    /// Reads everything that is stored and says in words what is damaged, with file and offset;
+    /// nothing when all is well. Takes as long as reading the data directory does; calls go on meanwhile.
+    ///
+    /// # Errors
+    /// `Unavailable` when a file cannot be read at all; `Closed` after close.
+    pub fn check(&self) -> Result<Vec<String>> {
+        self.0.check()
+    }
+
     /// Waits for writes in flight and background work, marks a clean end and releases the lock.
     /// Other clones of the handle answer `Closed` from then on; closing again does nothing.
     ///

@@ -180,6 +180,7 @@ mod direction {
     //! A direction as a boolean: whether the list runs backward.
     use super::{Deserialize, Direction, Serialize};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
     pub(super) fn serialize<S: serde::Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok, S::Error> {
         (*direction == Direction::Backward).serialize(serializer)
     }
@@ -395,9 +396,9 @@ impl Operation {
         const FIXED: usize = 128;
         FIXED
             + match self {
-                Self::Create { document, .. } => document.text().len(),
-                Self::Replace { id, document, .. } => id.len() + document.text().len(),
-                Self::Update { id, patch, .. } => id.len() + patch.text().len(),
+                Self::Create { document, .. } => document.len(),
+                Self::Replace { id, document, .. } => id.len() + document.len(),
+                Self::Update { id, patch, .. } => id.len() + patch.len(),
                 Self::Delete { id, .. } | Self::Get { id, .. } => id.len(),
                 Self::GetMany { ids, .. } => ids.iter().map(String::len).sum(),
                 Self::Batch(operations) => operations.iter().map(Self::len).sum(),

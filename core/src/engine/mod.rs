@@ -346,6 +346,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
     fn history(&self, after: Sequence, limit: usize) -> Result<Vec<CommittedRecord>>;
     /// The oldest `after` that [`Engine::history`] still takes.
     fn oldest(&self) -> Sequence;
+    /// Reads everything that is stored and says in words what is damaged: nothing when all is well.
+    fn check(&self) -> Result<Vec<String>>;
     /// Waits for background work, marks a clean end and gives files back. Later calls answer `Closed`.
     fn close(&self, within: Duration) -> Result<()>;
 }

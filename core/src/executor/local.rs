@@ -147,6 +147,11 @@ impl Executor for Local {
         })
     }
 
+    fn check(&self) -> Result<Vec<String>> {
+        self.check_open()?;
+        self.partition.engine().check()
+    }
+
     fn close(&self) -> Result<()> {
         let Some(held) = self.held.lock().take() else { return Ok(()) };
         let Held { _maintenance: maintenance, _lock: lock } = held;

@@ -48,7 +48,7 @@ fn run_one(tx: &mut Transaction<'_>, operation: &Operation, n: u16) -> Run<Answe
 
 /// What the answer of a read weighs; what a write answers is bounded by what it wrote.
 fn read_bytes(operation: &Operation, answer: &Answer) -> usize {
-    let size = |entry: &Entry| entry.document.text().len();
+    let size = |entry: &Entry| entry.document.len();
     match answer {
         Answer::Entry(Some(entry)) => size(entry),
         Answer::Written(entry) if matches!(operation, Operation::Update { .. }) => size(entry),

@@ -258,10 +258,10 @@ fn add_document(
             return Ok(Some(Failure::Value { id: member.id.to_owned(), too_large }));
         }
     };
-    if index.unique {
-        if let Holder::Other(holder) = index::holder(tx, scope, index, &value, member.id)? {
-            return Ok(Some(Failure::Duplicate { holder, id: member.id.to_owned() }));
-        }
+    if index.unique
+        && let Holder::Other(holder) = index::holder(tx, scope, index, &value, member.id)?
+    {
+        return Ok(Some(Failure::Duplicate { holder, id: member.id.to_owned() }));
     }
     index::add(tx, scope, index, &value, member)?;
     Ok(None)

@@ -46,13 +46,12 @@ pub fn create(
 ) -> Run<Answer> {
     check_rules(name, document)?;
     let given = id_of(document)?;
-    let (id, document) = match given {
-        Some(id) => (id.to_owned(), document.clone()),
-        None => {
-            let id = tx.new_id().to_string();
-            let document = document.with_id(&id)?;
-            (id, document)
-        }
+    let (id, document) = if let Some(id) = given {
+        (id.to_owned(), document.clone())
+    } else {
+        let id = tx.new_id().to_string();
+        let document = document.with_id(&id)?;
+        (id, document)
     };
     let catalog = catalog::load_or_add(tx, name)?;
     let scope = Scope { name, catalog: &catalog };
@@ -76,15 +75,12 @@ pub fn create(
 /// Sets all fields of a document.
 pub fn replace(tx: &mut Transaction<'_>, wanted: &Wanted<'_>, document: &Document, ttl_ms: Option<u64>) -> Run<Answer> {
     check_rules(wanted.collection, document)?;
-    let document = match id_of(document)? {
-        Some(id) => {
-            check_same_id(id, wanted.id)?;
-            document.clone()
-        }
-        None => {
-            keys::check_id(wanted.id)?;
-            document.with_id(wanted.id)?
-        }
+    let document = if let Some(id) = id_of(document)? {
+        check_same_id(id, wanted.id)?;
+        document.clone()
+    } else {
+        keys::check_id(wanted.id)?;
+        document.with_id(wanted.id)?
     };
     let (catalog, found) = find_living(tx, wanted)?;
     let expires = expiry::end(tx.now(), ttl_ms.or(catalog.ttl_ms))?;
@@ -144,7 +140,7 @@ pub fn get_many(tx: &mut Transaction<'_>, name: &CollectionName, ids: &[String])
     for (id, stored) in ids.iter().zip(found) {
         let living = stored.as_ref().map(Found::decode).transpose()?;
         let living = living.filter(|found| !found.envelope.is_expired(tx.now()));
-        bytes += living.as_ref().map_or(0, |found| found.envelope.document.text().len());
+        bytes += living.as_ref().map_or(0, |found| found.envelope.document.len());
         entries.push(living.map(|found| found.into_entry(id)));
     }
     if bytes > MAX_ANSWER_BYTES {

@@ -95,6 +95,16 @@ impl Document {
         std::str::from_utf8(&self.0.text).expect("a document's text was parsed or made as UTF-8")
     }
 
+    /// The bytes of the JSON text.
+    pub fn len(&self) -> usize {
+        self.0.text.len()
+    }
+
+    /// Never: an object has its braces.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
     /// The JSON text, shared.
     pub fn bytes(&self) -> Bytes {
         self.0.text.clone()

@@ -47,7 +47,7 @@ pub fn page(tx: &mut Transaction<'_>, request: &ListRequest) -> Run<Answer> {
     }
     let mut gathered = Gathered::default();
     while !rest.is_empty() {
-        let wanted = (request.limit - gathered.entries.len() + 1).min(MAX_PAGE_ENTRIES);
+        let wanted = (gathered.wanted(request.limit) + 1).min(MAX_PAGE_ENTRIES);
         let found = tx.scan(&rest, request.direction, wanted)?;
         let all = found.len() < wanted;
         let used = gather(tx, &catalog, &walk, &found, request.limit, &mut gathered)?;
@@ -81,6 +81,12 @@ impl Gathered {
         self.entries.len() >= limit || self.bytes >= MAX_PAGE_BYTES || self.looked_at >= MAX_LOOKED_AT
     }
 
+    /// How many more entries to look at; where many have ended, more at a time with each try.
+    fn wanted(&self, limit: usize) -> usize {
+        let expired = self.looked_at - self.entries.len();
+        (limit - self.entries.len()).max(expired)
+    }
+
     /// How many documents may be read at once without holding much more than a page.
     fn read(&self) -> usize {
         if self.looked_at == 0 {
@@ -102,13 +108,16 @@ fn gather(
 ) -> Run<usize> {
     let mut used = 0;
     while used < found.len() && !gathered.is_full(limit) {
-        let end = (used + gathered.read().min(limit - gathered.entries.len())).min(found.len());
+        let end = (used + gathered.read().min(gathered.wanted(limit))).min(found.len());
         let ids = found[used..end].iter().map(|entry| walk.id(entry)).collect::<Result<Vec<_>>>()?;
         let stored = get_all(tx, ids.iter().map(|id| keys::document(catalog.number, id)))?;
         for (id, stored) in ids.into_iter().zip(stored) {
+            if gathered.is_full(limit) {
+                break;
+            }
             let living = stored.as_ref().map(Found::decode).transpose()?;
             if let Some(living) = living.filter(|found| !found.envelope.is_expired(tx.now())) {
-                let bytes = living.envelope.document.text().len();
+                let bytes = living.envelope.document.len();
                 if !gathered.entries.is_empty() && gathered.bytes + bytes > MAX_PAGE_BYTES {
                     gathered.bytes = MAX_PAGE_BYTES;
                     return Ok(used);

@@ -20,6 +20,9 @@ mod order_value;
 pub mod products;
 mod users;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
 use crate::engine::Versioned;

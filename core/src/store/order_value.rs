@@ -56,10 +56,10 @@ fn too_large(field: &str, what: &'static str, value: impl fmt::Display) -> Error
 
 /// How many of the first `bytes` are one encoded value.
 pub fn encoded_len(bytes: &[u8]) -> Option<usize> {
-    let end = match bytes.first()? {
-        &(NULL | FALSE | TRUE | ZERO) => return Some(1),
-        &(POSITIVE | STRING) => END,
-        &NEGATIVE => !END,
+    let end = match *bytes.first()? {
+        NULL | FALSE | TRUE | ZERO => return Some(1),
+        POSITIVE | STRING => END,
+        NEGATIVE => !END,
         _ => return None,
     };
     let start = match bytes[0] {
@@ -88,6 +88,7 @@ fn encode_text(text: &str) -> Vec<u8> {
 
 /// Exponents from -100 to 100 take one byte around this one, others five.
 const EXPONENT_ZERO: i32 = 128;
+const EXPONENT_SHORT: i32 = 100;
 const EXPONENT_BELOW: u8 = 1;
 const EXPONENT_ABOVE: u8 = 255;
 
@@ -101,8 +102,8 @@ fn encode_decimal(decimal: &Decimal) -> Vec<u8> {
     }
     let mut encoded = vec![if decimal.negative { NEGATIVE } else { POSITIVE }];
     let exponent = decimal.exponent;
-    if (-100..=100).contains(&exponent) {
-        encoded.push((EXPONENT_ZERO + exponent) as u8);
+    if (-EXPONENT_SHORT..=EXPONENT_SHORT).contains(&exponent) {
+        encoded.push(u8::try_from(EXPONENT_ZERO + exponent).expect("a short exponent takes one byte"));
     } else {
         encoded.push(if exponent < 0 { EXPONENT_BELOW } else { EXPONENT_ABOVE });
         encoded.extend_from_slice(&(exponent.cast_unsigned() ^ 1 << 31).to_be_bytes());

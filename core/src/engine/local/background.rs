@@ -11,14 +11,18 @@ use parking_lot::{Condvar, Mutex};
 use crate::engine::Durability;
 use crate::error::{Error, ErrorKind, Result};
 
-use super::Shared;
-use super::opening::{self, Facts};
+use super::opening;
+use super::{Shared, damages};
 
 /// How often the view is looked at while nothing calls for it.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often the log is looked at: often enough that a writer at full speed does not use up the segments
 /// that are made ahead of need.
 const LOG_LOOK: Duration = Duration::from_millis(100);
+/// How often everything at rest is read, so that rot is found while a backup is still young.
+const SCRUB_EVERY_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// The pause after each 64 KiB of it, so that a scrub takes a few per cent of a core and of the disk.
+const SCRUB_PAUSE: Duration = Duration::from_millis(5);
 /// How long a failed attempt is left alone.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -106,7 +110,7 @@ fn keep_view(shared: &Shared, end: &End, verify: bool) {
             }
         } else if view.wait_until_due(LOOK)
             && !end.asked()
-            && let Err(error) = view.checkpoint(&Facts(&shared.log))
+            && let Err(error) = opening::checkpoint(&shared.log, &view)
         {
             tracing::warn!(%error, "a checkpoint was put off");
             end.wait(AGAIN);
@@ -132,6 +136,7 @@ fn replace_view(shared: &Shared, end: &End) -> Result<()> {
 fn keep_log(shared: &Shared, end: &End) {
     let log = &shared.log;
     let mut look = LOG_LOOK;
+    let mut scrubbed = shared.env.clock.boot_ms();
     while end.wait(look) {
         let maintained = if log.maintenance_due() { log.maintain() } else { Ok(()) };
         let merged = if log.merge_due() { log.merge(&end.asked).map(drop) } else { Ok(()) };
@@ -140,6 +145,30 @@ fn keep_log(shared: &Shared, end: &End) {
             tracing::warn!(%error, "upkeep of the log was put off");
             look = AGAIN;
         }
+        if shared.env.clock.boot_ms().saturating_sub(scrubbed) >= SCRUB_EVERY_MS {
+            scrubbed = shared.env.clock.boot_ms();
+            scrub(shared, end);
+        }
+    }
+}
+
+fn scrub(shared: &Shared, end: &End) {
+    // Upkeep goes on in the pauses: a scrub takes long, and a writer needs its segments.
+    let upkeep = |_| {
+        if shared.log.maintenance_due()
+            && let Err(error) = shared.log.maintain()
+        {
+            tracing::warn!(%error, "upkeep of the log was put off");
+        }
+        end.wait(SCRUB_PAUSE)
+    };
+    match shared.log.scrub(upkeep) {
+        Ok(found) => {
+            for damage in damages(&found) {
+                tracing::error!(damage, "stored data is damaged; restore a backup while the rest is readable");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "the scrub did not end"),
     }
 }
 

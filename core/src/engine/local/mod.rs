@@ -20,7 +20,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
 use background::Background;
-use log::Log;
+use log::{Damage, Log};
 use view::{View, ViewOptions};
 
 pub use opening::{LocalOptions, OpenReport};
@@ -88,6 +88,11 @@ impl Shared {
     }
 }
 
+/// What a scrub found, in words.
+fn damages(found: &[Damage]) -> Vec<String> {
+    found.iter().map(|Damage { file, error }| format!("{error} file={}", file.display())).collect()
+}
+
 impl Engine for LocalEngine {
     fn exclusive(&self) -> bool {
         true
@@ -141,6 +146,15 @@ impl Engine for LocalEngine {
 
     fn oldest(&self) -> Sequence {
         self.shared.log.oldest()
+    }
+
+    fn check(&self) -> Result<Vec<String>> {
+        self.shared.check_open()?;
+        let mut damages = damages(&self.shared.log.scrub(|_| !self.shared.closed.load(Ordering::Acquire))?);
+        if let Err(error) = self.shared.view().verify() {
+            damages.push(format!("the view is being rebuilt from the log: {error}"));
+        }
+        Ok(damages)
     }
 
     fn close(&self, within: Duration) -> Result<()> {

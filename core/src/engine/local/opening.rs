@@ -159,7 +159,7 @@ fn replay(log: &Log, view: &View, after: Sequence, to: Option<Sequence>) -> Resu
         if group.len() >= REPLAY_GROUP || committed.sequence != newest + 1 {
             apply(view, &mut group, newest).map_err(gone)?;
             if to.is_none() && view.checkpoint_due() {
-                let _ = view.checkpoint(&Facts(log)).map_err(gone)?;
+                let _ = checkpoint(log, view).map_err(gone)?;
             }
         }
         newest = committed.sequence;
@@ -232,7 +232,7 @@ pub fn rebuild(
 /// Drains what is in memory, gives the view's files back, and marks the log's end.
 pub fn close(shared: &Shared, within: Duration) -> Result<()> {
     let view = shared.view();
-    let drained = match view.checkpoint(&Facts(&shared.log)) {
+    let drained = match checkpoint(&shared.log, &view) {
         Ok(_) => view.close(within),
         Err(error) => Err(error),
     };
@@ -241,8 +241,26 @@ pub fn close(shared: &Shared, within: Duration) -> Result<()> {
     drained
 }
 
+/// Drains the view's memtable; what is worth knowing after a restart goes into MANIFEST.
+pub fn checkpoint(log: &Log, view: &View) -> Result<Checkpoint> {
+    if view.is_persistent() { view.checkpoint(&Facts(log)) } else { view.checkpoint(&Forgotten) }
+}
+
+/// The facts of a view that is gone with the process.
+struct Forgotten;
+
+impl CheckpointLog for Forgotten {
+    fn draining(&self, _to: Sequence, _digest: Digest) -> Result<()> {
+        Ok(())
+    }
+
+    fn drained(&self, _at: Sequence, _digest: Digest) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// The view's facts, in the log's MANIFEST.
-pub struct Facts<'a>(pub &'a Log);
+struct Facts<'a>(&'a Log);
 
 impl CheckpointLog for Facts<'_> {
     fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {

@@ -28,15 +28,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use base::{BaseEntry, BaseIter};
-pub use manifest::{Checkpoint, Digest, End, Identity, Manifest};
-pub use merge::MergeOutcome;
+#[allow(unused_imports, reason = "the engine above names only some of the types it handles")]
+pub use self::{
+    base::{BaseEntry, BaseIter},
+    manifest::{Checkpoint, Digest, End, Identity, Manifest},
+    merge::MergeOutcome,
+    record::{ChainHash, DatabaseId, Position},
+    recovery::{Cut, RecoveryReport},
+    scan::TailIter,
+    scrub::Damage,
+};
+
 #[cfg(test)]
 pub use planted::Planted;
-pub use record::{ChainHash, DatabaseId, Position};
-pub use recovery::{Cut, RecoveryReport};
-pub use scan::TailIter;
-pub use scrub::Damage;
 
 use crate::engine::{CommittedRecord, Durability, Sequence};
 use crate::env::files::Files;
@@ -177,9 +181,7 @@ impl Log {
             End { position: Position::default(), sequence: footer.sequence, hash: footer.hash, time: footer.time }
         });
         let recovered = recovery::recover(&*files, dir, &manifest, start)?;
-        if let Some(first) = recovered.segments.first().filter(|first| first.header.previous > start.sequence) {
-            return Err(failure::damaged(&first.path, 0, "the segments between the base and this one are missing"));
-        }
+        check_continues(&recovered.segments, start)?;
         let end = recovered.end;
         let mut report = RecoveryReport {
             clean: manifest.closed.is_some(),
@@ -337,6 +339,18 @@ impl Log {
             return Err(Error::new(ErrorKind::Closed, "the log is closed; open it again"));
         }
         Ok(())
+    }
+}
+
+/// Base and tail must be parts of one chain, without a gap between them.
+fn check_continues(segments: &[Arc<Segment>], base: End) -> Result<()> {
+    if let Some(first) = segments.first().filter(|first| first.header.previous > base.sequence) {
+        return Err(failure::damaged(&first.path, 0, "the segments between the base and this one are missing"));
+    }
+    let other = |segment: &&Arc<Segment>| segment.header.previous == base.sequence && segment.header.hash != base.hash;
+    match segments.iter().find(other) {
+        Some(segment) => Err(failure::damaged(&segment.path, 0, "this segment does not continue the base")),
+        None => Ok(()),
     }
 }
 

@@ -106,7 +106,7 @@ impl Log {
         let active = state.segments.last();
         let mut room = active.map_or(0, |active| (active.header.bytes - tail.appended.position.offset) as usize);
         let mut spares = state.spares.iter().map(|spare| spare.bytes);
-        let mut runs = vec![0..0];
+        let mut runs = Vec::from([Range::default()]);
         for (index, &length) in lengths.iter().enumerate() {
             if length > room {
                 room = spares.next().unwrap_or(self.options.segment_bytes) as usize - HEADER_BYTES;

@@ -230,7 +230,7 @@ impl<'a> Cursor<'a> {
     pub fn advance(&mut self) {
         let Some(head) = self.head.take() else { return };
         self.head = match self.direction {
-            Direction::Forward => self.settle(head.next(), Some(head.key().key.clone())),
+            Direction::Forward => self.settle(head.next(), Some(&head.key().key)),
             Direction::Backward => self.settle_back(Some(head.key().key.clone())),
         };
     }
@@ -247,7 +247,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The first visible version from `entry` on whose key is not `passed`.
-    fn settle(&self, mut entry: Option<Head<'a>>, passed: Option<Bytes>) -> Option<Head<'a>> {
+    fn settle(&self, mut entry: Option<Head<'a>>, passed: Option<&Bytes>) -> Option<Head<'a>> {
         let mut steps = 0;
         loop {
             let candidate = entry?;
@@ -255,7 +255,7 @@ impl<'a> Cursor<'a> {
             if self.range.end.as_ref().is_some_and(|end| key >= end) {
                 return None;
             }
-            let seen = passed.as_ref() == Some(key);
+            let seen = passed == Some(key);
             if !seen && *sequence <= self.at {
                 return Some(candidate);
             }

@@ -45,9 +45,11 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The read index of one partition: what the log says, key by key.
 ///
-/// One thread applies and publishes, one makes checkpoints, any number read. After the store failed
-/// every call that needs it answers `Unavailable` and [`View::abandoned`] says why: the owner opens
-/// another view and fills it from the log.
+/// One thread applies and publishes, one makes checkpoints, any number read. The owner opens it in the
+/// state that its manifest names, applies the log behind that, and drains when
+/// [`View::wait_until_due`] says so; after an unclean end it calls [`View::verify`] in the background.
+/// After the store failed every call that needs it answers `Unavailable` and [`View::abandoned`] says
+/// why: the owner moves the directory aside and fills another with [`check::rebuild`].
 #[derive(Clone, Debug)]
 pub struct View {
     shared: Arc<Shared>,
@@ -67,7 +69,10 @@ struct Shared {
     writer: Mutex<Writer>,
     /// Something that a waiting writer or checkpoint looks at has changed.
     moved: Condvar,
+    /// Held by a checkpoint or comparison from its beginning to its end.
     maintenance: Mutex<Maintenance>,
+    /// The last checkpoint, unless a drain has changed the store since.
+    known: Mutex<Option<(Sequence, Digest)>>,
     closing: AtomicBool,
     abandoned: OnceLock<Abandoned>,
 }
@@ -116,6 +121,7 @@ impl View {
             _ => {}
         }
         let (tables, ended) = Tables::new(Arc::new(Memtable::new(options.memtable_bytes)), None, 0);
+        let maintenance = Maintenance::new(state);
         let shared = Shared {
             store,
             cache: RecordCache::new(options.cache_bytes),
@@ -125,7 +131,8 @@ impl View {
             published: AtomicU64::new(at),
             writer: Mutex::new(Writer { applied: at, freeze_wanted: false, frozen_at: None, ended: vec![ended] }),
             moved: Condvar::new(),
-            maintenance: Mutex::new(Maintenance::new(state)),
+            known: Mutex::new(maintenance.known()),
+            maintenance: Mutex::new(maintenance),
             closing: AtomicBool::new(false),
             abandoned: OnceLock::new(),
             options,
@@ -144,8 +151,8 @@ impl View {
         debug_assert!(records.is_empty() || first > writer.applied, "records are applied in order, each once");
         let last = first + (records.len() as Sequence).saturating_sub(1);
         // Before the memtable: a range must not be called dead while a key in it comes to life.
-        let writes = records.iter().flat_map(|record| &record.writes);
-        shared.gaps.begin(last, writes.filter(|_| !shared.options.has(Planted::GapsNotCut)));
+        let changes = records.iter().flat_map(|record| &record.writes);
+        shared.gaps.begin(last, changes.filter(|_| !shared.options.has(Planted::GapsNotCut)));
         let active = shared.active();
         let before = active.bytes();
         for (sequence, record) in (first..).zip(records) {
@@ -239,7 +246,7 @@ impl View {
 
     /// The last checkpoint and what the store held then; none while its content is not known to be whole.
     pub fn digest(&self) -> Option<(Sequence, Digest)> {
-        self.shared.maintenance.lock().known()
+        *self.shared.known.lock()
     }
 
     /// Why the store was given up, if it was.

@@ -2,8 +2,18 @@
 //!
 //! sled is used for what it does well (single keys, ordered pages) and for nothing else: no batch,
 //! transaction, subscriber, merge operator, `generate_id`, `flush_async`, `len` or `clear`, because
-//! each of them takes a process-wide lock, blocks writers or is slow without bound. It has no
-//! flusher thread, because that thread drops the errors it gets.
+//! each of them takes a process-wide lock, blocks writers or is slow without bound. What else sled
+//! 0.34.7 does, and where it is answered:
+//! - its flush does not reach the disk, and no directory is synced: `flush`, `directory::sync_names`
+//! - its flusher thread drops the errors it gets: there is none, the checkpoint flushes
+//! - large nodes go to files that it never syncs: values are split, see `encoding`
+//! - a snapshot that was cut short makes every later open fail: `directory::prepare` removes it
+//! - recovery skips damage and says nothing: checksums here, the digest of a full scan in `View::verify`
+//! - it panics, and a failed I/O thread lets callers wait for ever: `guarded`, and what failed is left alone
+//! - its lock outlives its handle: `close` waits for it, `open` tries again
+//! - dropping a handle panics when the last sync fails: only `close` drops one, on a thread of its own
+//! - it uses more memory than it is told, and its file never shrinks: a small cache, `disk_bytes`
+//! - snapshots are written at open only, so a long life means a slow open: the deadline grows with the file
 
 use std::fmt;
 use std::fs::File;

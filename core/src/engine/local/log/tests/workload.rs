@@ -87,10 +87,7 @@ impl Workload {
         self.steps += 1;
         match self.chance.random_range(0..100) {
             0..5 => {
-                if let Some(log) = self.log.take() {
-                    log.close_clean()?;
-                    self.all_synced();
-                }
+                self.close()?;
                 self.open().map(drop)
             }
             5..8 => {
@@ -113,6 +110,14 @@ impl Workload {
         }
     }
 
+    pub fn close(&mut self) -> Result<()> {
+        if let Some(log) = self.log.take() {
+            log.close_clean()?;
+            self.all_synced();
+        }
+        Ok(())
+    }
+
     fn merge(&mut self) -> Result<()> {
         self.open()?.merge(&AtomicBool::new(false)).map(drop)
     }
@@ -128,7 +133,7 @@ impl Workload {
         })
     }
 
-    fn append(&mut self) -> Result<()> {
+    pub fn append(&mut self) -> Result<()> {
         let records: Vec<_> = (0..self.chance.random_range(1..5)).map(|_| self.record()).collect();
         let sync = self.options.durability == Durability::Synced || self.chance.random_bool(0.3);
         let started = self.files.operations();
@@ -173,6 +178,19 @@ impl Workload {
         for issued in self.issued.iter_mut().rev().take_while(|issued| issued.synced == usize::MAX) {
             issued.written = issued.written.min(now);
             issued.synced = now;
+        }
+    }
+
+    /// After an ambiguous failure every further write has to be refused.
+    pub fn stays_stopped(&mut self, kind: ErrorKind) -> Verdict {
+        let (Some(log), ErrorKind::Ambiguous) = (&self.log, kind) else { return Ok(()) };
+        match (log.append(&[put("no", b"no", 0)]), log.sync(), log.update_manifest(|_| ())) {
+            (Err(append), Err(sync), Err(update))
+                if [&append, &sync, &update].iter().all(|error| error.kind() == ErrorKind::Unavailable) =>
+            {
+                Ok(())
+            }
+            _ => Err("a log whose write failed goes on".into()),
         }
     }
 
@@ -289,7 +307,7 @@ pub fn survives(work: &Workload, disk: &SimulatedFiles, bounds: Bounds) -> Verdi
     drop(log);
     let (log, third) =
         open(&again.crash(Crash::Lost)).map_err(|error| format!("opening with a new record: {error}"))?;
-    let last = log.tail_iter(third.newest - 1).ok().and_then(|mut tail| tail.next());
+    let last = log.tail_iter(third.newest.saturating_sub(1)).ok().and_then(|mut tail| tail.next());
     match last {
         Some(Ok(last)) if last.sequence == first && last.record == record => Ok(report),
         other => Err(format!("a record appended after recovery is lost: {other:?}")),

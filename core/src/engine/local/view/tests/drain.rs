@@ -1,10 +1,11 @@
 //! Drains beside readers and writers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::*;
-use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES};
+use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES, Snapshot};
 use crate::error::{Error, ErrorKind};
 
 /// A reader that sees A from before an operation and Z from after it, while the drain overwrites both.
@@ -44,16 +45,21 @@ pub(super) fn pairs_stay_equal(view: &View, rounds: u64) {
     });
 }
 
+/// Drains come to their end also where the machine gives the readers little time.
+fn patient() -> ViewOptions {
+    ViewOptions { snapshot_wait: LONG, ..options() }
+}
+
 #[test]
 fn readers_beside_a_drain_see_whole_operations_in_memory() {
-    pairs_stay_equal(&memory(options()), 20_000);
-    pairs_stay_equal(&memory(ViewOptions { cache_bytes: 0, ..options() }), 20_000);
+    pairs_stay_equal(&memory(patient()), 20_000);
+    pairs_stay_equal(&memory(ViewOptions { cache_bytes: 0, ..patient() }), 20_000);
 }
 
 #[test]
 fn readers_beside_a_drain_see_whole_operations_in_sled() {
     let dir = tempfile::tempdir().unwrap();
-    let view = View::open(Some(&dir.path().join("view-1")), options(), StoreState::Empty).unwrap();
+    let view = View::open(Some(&dir.path().join("view-1")), patient(), StoreState::Empty).unwrap();
     pairs_stay_equal(&view, 5_000);
     view.close(LONG).unwrap();
 }
@@ -75,12 +81,39 @@ pub(super) fn old_snapshot_keeps_its_version(view: &View) {
 }
 
 pub(super) fn impatient() -> ViewOptions {
-    ViewOptions { snapshot_wait: Duration::from_millis(1), cache_bytes: 0, ..options() }
+    ViewOptions { cache_bytes: 0, ..options() }
 }
 
 #[test]
 fn a_drain_waits_for_older_snapshots() {
     old_snapshot_keeps_its_version(&memory(impatient()));
+}
+
+/// Snapshots of several lists can be alive at once: the drain waits for all of them, not for the oldest.
+#[test]
+fn a_drain_waits_for_every_list_before_its_freeze() {
+    struct Holds<'a>(&'a View, Manifest, Mutex<Option<Arc<dyn Snapshot>>>);
+    impl CheckpointLog for Holds<'_> {
+        fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {
+            self.1.draining(to, digest)
+        }
+        fn drained(&self, at: Sequence, digest: Digest) -> Result<()> {
+            *self.2.lock() = Some(self.0.snapshot());
+            self.1.drained(at, digest)
+        }
+    }
+    let view = memory(impatient());
+    let log = Holds(&view, Manifest::default(), Mutex::default());
+    commit(&view, 1, vec![put(b"k", b"old")]);
+    assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::At(1));
+    let younger = view.snapshot();
+    let older = log.2.lock().take();
+    commit(&view, 2, vec![put(b"k", b"new")]);
+    drop(older);
+    assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::Postponed);
+    assert_eq!(younger.get(b"k").unwrap().unwrap().value, "old");
+    drop(younger);
+    assert_eq!(drained(&view, &log.1), 2);
 }
 
 /// A freeze between apply and publish would drain versions that a crash of the owner takes back.
@@ -115,6 +148,53 @@ fn short_lived_keys_never_reach_the_store() {
     assert_eq!(view.digest(), Some((1_000, Digest::default())));
     assert!(view.snapshot().scan(&KeyRange::prefix(b""), Direction::Backward, 1_000).unwrap().is_empty());
     assert_eq!(view.checkpoint(&manifest).unwrap(), Checkpoint::Nothing);
+}
+
+/// A queue whose front moves on while readers scan it: a dead range that is kept too long hides
+/// tasks, one that is trusted too early shows half an operation.
+pub(super) fn a_moving_window_is_always_whole(view: &View, rounds: u64) {
+    const WIDTH: u64 = 10;
+    let key = |number: u64| (number % 500).to_be_bytes();
+    let (manifest, done) = (Manifest::default(), AtomicBool::new(false));
+    let first = (0..WIDTH).map(|number| put(&key(number), b"task")).collect();
+    commit(view, 1, first);
+    thread::scope(|scope| {
+        let scan = |direction| {
+            let (view, done) = (&view, &done);
+            move || {
+                let mut scans = 0_u64;
+                while !done.load(Ordering::Relaxed) {
+                    let snapshot = view.snapshot();
+                    let page = snapshot.scan(&KeyRange::prefix(b""), direction, 100).unwrap();
+                    let from = snapshot.sequence() - 1;
+                    let mut expected: Vec<_> = (from..from + WIDTH).map(key).collect();
+                    expected.sort_unstable();
+                    if direction == Direction::Backward {
+                        expected.reverse();
+                    }
+                    let found: Vec<_> = page.iter().map(|entry| &entry.key[..]).collect();
+                    assert_eq!(found, expected, "scan {scans} {direction:?} at={}", snapshot.sequence());
+                    scans += 1;
+                }
+                scans
+            }
+        };
+        let readers = [scope.spawn(scan(Direction::Forward)), scope.spawn(scan(Direction::Backward))];
+        for round in 0..rounds {
+            commit(view, round + 2, vec![delete(&key(round)), put(&key(round + WIDTH), b"task")]);
+            if round % 1_500 == 1_499 {
+                let _ = view.checkpoint(&manifest).unwrap();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        let scans = readers.map(|reader| reader.join().unwrap());
+        println!("rounds={rounds} scans={scans:?}");
+    });
+}
+
+#[test]
+fn scans_beside_a_moving_queue_miss_nothing() {
+    a_moving_window_is_always_whole(&memory(options()), 20_000);
 }
 
 /// Writers that outrun the drain wait, are told when it takes too long, and go on when it is done.
@@ -205,7 +285,7 @@ fn a_close_does_not_wait_for_a_drain() {
         }
     }
     let view = memory(options());
-    let writes = (0..2_000_u32).map(|key| put(&key.to_be_bytes(), b"v")).collect();
+    let writes = (0..5_000_u32).map(|key| put(&key.to_be_bytes(), b"v")).collect();
     commit(&view, 1, writes);
     let log = ClosesMeanwhile(&view, Manifest::default());
     assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::Cancelled);

@@ -203,7 +203,7 @@ fn a_repeated_drain_is_compared() {
 }
 
 /// The cache race: between a read of the store and its fill, a freeze and a newer write pass by.
-pub(super) fn cache_never_answers_an_old_version(options: ViewOptions) {
+pub(super) fn cache_never_answers_an_old_version(options: &ViewOptions) {
     let (slot, manifest) = (Arc::new(Mutex::new(None::<View>)), Arc::new(Manifest::default()));
     let hook: Hook = {
         let (slot, manifest) = (Arc::clone(&slot), Arc::clone(&manifest));
@@ -215,7 +215,8 @@ pub(super) fn cache_never_answers_an_old_version(options: ViewOptions) {
         })
     };
     let store = Faulty { on_get: Some(hook), ..Faulty::default() };
-    let view = over(store, ViewOptions { snapshot_wait: Duration::from_millis(1), ..options }, StoreState::Empty);
+    let view =
+        over(store, ViewOptions { snapshot_wait: Duration::from_millis(1), ..options.clone() }, StoreState::Empty);
     commit(&view, 1, vec![put(b"k", b"old")]);
     drained(&view, &manifest);
     commit(&view, 2, vec![put(b"other", b"x")]);
@@ -229,7 +230,7 @@ pub(super) fn cache_never_answers_an_old_version(options: ViewOptions) {
 
 #[test]
 fn the_cache_is_not_filled_across_a_freeze() {
-    cache_never_answers_an_old_version(options());
+    cache_never_answers_an_old_version(&options());
 }
 
 /// Hot reads must not reach the store at all, and a write to a hot key must not push it out.
@@ -237,7 +238,7 @@ fn the_cache_is_not_filled_across_a_freeze() {
 fn a_hot_key_is_answered_without_the_store() {
     let reads = Arc::new(AtomicI64::new(0));
     let counter = Arc::clone(&reads);
-    let on_get: Option<Hook> = Some(Box::new(move |_| drop(counter.fetch_add(1, Ordering::Relaxed))));
+    let on_get: Option<Hook> = Some(Box::new(move |_| _ = counter.fetch_add(1, Ordering::Relaxed)));
     let (view, manifest) =
         (over(Faulty { on_get, ..Faulty::default() }, options(), StoreState::Empty), Manifest::default());
     commit(&view, 1, vec![put(b"k", b"1")]);

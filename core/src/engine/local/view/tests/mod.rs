@@ -1,5 +1,6 @@
 //! Tests of the view as a whole, over memory, over sled and over a store that fails.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::print_stdout, reason = "a test prints its seed and what it met")]
 
 mod drain;
 mod faults;
@@ -18,7 +19,7 @@ use crate::engine::{Record, Sequence, Write};
 use crate::error::Result;
 
 /// Long enough that only a defect reaches it.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// The owner's manifest, kept in memory.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ impl CheckpointLog for Manifest {
 }
 
 fn options() -> ViewOptions {
-    ViewOptions { memtable_bytes: 1 << 20, cache_bytes: 1 << 20, salt: 42, ..ViewOptions::default() }
+    let snapshot_wait = Duration::from_millis(2);
+    ViewOptions { memtable_bytes: 1 << 20, cache_bytes: 1 << 20, salt: 42, snapshot_wait, ..ViewOptions::default() }
 }
 
 fn put(key: &[u8], value: &[u8]) -> Write {

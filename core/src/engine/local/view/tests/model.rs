@@ -105,6 +105,10 @@ pub(super) fn live(seed: u64, steps: usize, dir: Option<&Path>, options: &ViewOp
             compare(&mut random, &model, &**old, &story);
         }
         if random.random_bool(0.1) {
+            // Mostly put off by the snapshots held, so that writes and reads go on over two memtables.
+            let _ = view.checkpoint(&manifest).unwrap();
+        }
+        if random.random_bool(0.1) {
             held.clear();
             drained(&view, &manifest);
             assert!(view.verify().unwrap(), "{story}");
