@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -15,7 +15,9 @@ use serde_json::{Map, Value, json};
 use super::errors::{shop, shop_failure};
 use super::fields::{Unreadable, fields};
 use super::price::price;
+use crate::api::documents::DocumentId;
 use crate::app::App;
+use crate::error::Problem;
 use crate::page;
 
 /// Documents that are in memory at once while the whole list is sent.
@@ -127,8 +129,8 @@ pub async fn create(State(app): State<App>, request: Request) -> Response {
 }
 
 /// One product.
-pub async fn read(State(app): State<App>, params: RawPathParams) -> Response {
-    let Some(id) = id(&params) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
+pub async fn read(State(app): State<App>, id: Result<DocumentId, Problem>) -> Response {
+    let Some(id) = allowed(id) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
     match app.get(products(), id).await {
         Err(error) => shop_failure(error, NO_LIST),
         Ok(None) => shop(StatusCode::NOT_FOUND, NOT_FOUND),
@@ -137,8 +139,8 @@ pub async fn read(State(app): State<App>, params: RawPathParams) -> Response {
 }
 
 /// Sets the fields that were sent; an empty string leaves its field as it is.
-pub async fn update(State(app): State<App>, params: RawPathParams, request: Request) -> Response {
-    let Some(id) = id(&params) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
+pub async fn update(State(app): State<App>, id: Result<DocumentId, Problem>, request: Request) -> Response {
+    let Some(id) = allowed(id) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
     let sent = match fields(&app, request).await {
         Ok(sent) => sent,
         Err(unreadable) => return refused(unreadable),
@@ -167,8 +169,8 @@ pub async fn update(State(app): State<App>, params: RawPathParams, request: Requ
 }
 
 /// Removes a product.
-pub async fn delete(State(app): State<App>, params: RawPathParams) -> Response {
-    let Some(id) = id(&params) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
+pub async fn delete(State(app): State<App>, id: Result<DocumentId, Problem>) -> Response {
+    let Some(id) = allowed(id) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
     let operation = Operation::Delete { collection: products(), id: id.clone(), if_version: None };
     match app.delete(operation, CallOptions::default()).await {
         Err(error) => shop_failure(error, NOT_DELETED),
@@ -205,10 +207,10 @@ fn with_document(status: StatusCode, name: &str, entry: &Entry) -> Response {
 }
 
 /// The id of the path, where it keeps the shop's rule `^[\w-]+$`.
-fn id(params: &RawPathParams) -> Option<String> {
-    let (_, id) = params.iter().find(|(name, _)| *name == "id")?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    (!id.is_empty() && id.bytes().all(allowed)).then(|| id.to_owned())
+fn allowed(id: Result<DocumentId, Problem>) -> Option<String> {
+    let DocumentId(id) = id.ok()?;
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (!id.is_empty() && id.bytes().all(word)).then_some(id)
 }
 
 /// A title holds a word character of any script; none stands for an empty string.

@@ -97,6 +97,19 @@ impl Client {
         stream.write_all(body).unwrap();
     }
 
+    /// A kept-alive connection that the server has surely accepted: it answered on it.
+    pub fn held(self) -> TcpStream {
+        let mut stream = self.connect();
+        stream.write_all(format!("GET /livez HTTP/1.1\r\nhost: {}\r\n\r\n", self.0).as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok\n") {
+            let mut byte = [0];
+            assert_eq!(stream.read(&mut byte).unwrap(), 1);
+            answer.push(byte[0]);
+        }
+        stream
+    }
+
     /// Sends bytes as they are; none when the server closes without an answer.
     pub fn raw(self, bytes: &[u8]) -> Option<Reply> {
         let mut stream = self.connect();
