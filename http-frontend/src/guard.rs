@@ -48,15 +48,13 @@ pub async fn protect(State(app): State<App>, request: Request, next: Next) -> Re
 
 async fn answer(request: Request, next: Next) -> Response {
     // The request is given up after a panic, so no broken state of its own can be seen again.
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            tracing::error!("a handler panicked");
-            let mut response = Problem::internal().into_response();
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            response
-        }
+    if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        return response;
     }
+    tracing::error!("a handler panicked");
+    let mut response = Problem::internal().into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Ends requests that take too long.
@@ -143,6 +141,10 @@ mod tests {
     use super::*;
     use crate::options::ServerOptions;
 
+    async fn broken() -> StatusCode {
+        panic!("a planted defect")
+    }
+
     /// One request to a handler that never ends, or one that panics.
     async fn ask(method: &str, path: &str) -> Response {
         let kappa = Kappa::in_memory(&Options::default(), &Env::default()).expect("opens");
@@ -151,14 +153,7 @@ mod tests {
         let app = App::new(kappa, options, true, stop);
         let router = Router::new()
             .route("/endless", any(std::future::pending::<()>))
-            .route(
-                "/broken",
-                any(|| async {
-                    if true {
-                        panic!("a planted defect")
-                    }
-                }),
-            )
+            .route("/broken", any(broken))
             .layer(middleware::from_fn_with_state(app.clone(), deadline))
             .layer(middleware::from_fn_with_state(app, protect));
         let request = Request::builder().method(method).uri(path).header(HOST, "localhost").body(Body::empty());

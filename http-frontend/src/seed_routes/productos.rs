@@ -145,8 +145,7 @@ pub async fn update(State(app): State<App>, id: Result<DocumentId, Problem>, req
         Ok(sent) => sent,
         Err(unreadable) => return refused(unreadable),
     };
-    let checks: [(&str, fn(&Value) -> Result<Option<Value>, ()>); 3] =
-        [("title", title), ("price", amount), ("thumbnail", address)];
+    let checks: [(&str, Check); 3] = [("title", title), ("price", amount), ("thumbnail", address)];
     let mut patch = Map::new();
     for (name, check) in checks {
         match sent.get(name).map(check) {
@@ -212,6 +211,9 @@ fn allowed(id: Result<DocumentId, Problem>) -> Option<String> {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     (!id.is_empty() && id.bytes().all(word)).then_some(id)
 }
+
+/// Gives the value to keep, none for an empty string, or an error for what is wrong.
+type Check = fn(&Value) -> Result<Option<Value>, ()>;
 
 /// A title holds a word character of any script; none stands for an empty string.
 fn title(value: &Value) -> Result<Option<Value>, ()> {

@@ -16,11 +16,12 @@ fn requests_share_one_connection() {
     let mut server = Server::start();
     let address = server.client.0;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let connection = runtime.block_on(async {
+    let (mut sender, connection) = runtime.block_on(async {
         let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
-        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
-        let (mut sender, connection) = handshake.await.unwrap();
-        let connection = tokio::spawn(connection);
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap()
+    });
+    let connection = runtime.spawn(connection);
+    runtime.block_on(async {
         let mut answers = Vec::new();
         for n in 0..REQUESTS {
             let body = format!(r#"{{"id":"h{n}","title":"T","price":{n}}}"#);
@@ -38,8 +39,6 @@ fn requests_share_one_connection() {
         }
         let evil = Request::get("http://evil.test/livez").body(Body::empty()).unwrap();
         assert_eq!(sender.send_request(evil).await.unwrap().status(), 403);
-        drop(sender);
-        connection
     });
     server.end();
     runtime.block_on(connection).unwrap().unwrap();

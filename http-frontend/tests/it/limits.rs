@@ -124,7 +124,7 @@ fn a_body_over_the_limit_is_refused_however_it_comes() {
         client.0
     );
     stream.write_all(head.as_bytes()).unwrap();
-    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x1_0000], b"\r\n"].concat();
+    let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 0x1_0000], b"\r\n"].concat();
     for _ in 0..32 {
         stream.write_all(&chunk).unwrap();
     }
