@@ -40,6 +40,7 @@ fn requests_share_one_connection() {
         let evil = Request::get("http://evil.test/livez").body(Body::empty()).unwrap();
         assert_eq!(sender.send_request(evil).await.unwrap().status(), 403);
     });
-    server.end();
+    server.ask_to_stop();
     runtime.block_on(connection).unwrap().unwrap();
+    server.end();
 }
