@@ -46,11 +46,16 @@ impl From<BodyError> for Problem {
     }
 }
 
-/// Reads the whole body.
+/// Reads the whole body, within half the time of its request: so a body that never ends is known as such, and not as a
+/// write whose end is unknown.
 ///
 /// # Errors
 /// As [`BodyError`] says.
-pub async fn read(headers: &HeaderMap, mut body: Body, options: &ServerOptions) -> Result<Bytes, BodyError> {
+pub async fn read(headers: &HeaderMap, body: Body, options: &ServerOptions) -> Result<Bytes, BodyError> {
+    timeout(options.request_timeout / 2, read_frames(headers, body, options)).await.unwrap_or(Err(BodyError::Stalled))
+}
+
+async fn read_frames(headers: &HeaderMap, mut body: Body, options: &ServerOptions) -> Result<Bytes, BodyError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > options.body_bytes as u64) {
         discard(&mut body).await;

@@ -82,7 +82,7 @@ pub fn run() -> ExitCode {
             return fail(&Failure::usage(line.strip_prefix("error: ").unwrap_or(line)));
         }
     };
-    match start(arguments) {
+    match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
@@ -99,7 +99,7 @@ fn say(text: &str) {
     let _ = write!(std::io::stdout(), "{text}");
 }
 
-fn start(arguments: Arguments) -> Result<(), Failure> {
+fn start(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(Command::Openapi) = arguments.command {
         let document = serde_json::to_string_pretty(&crate::openapi_document()).map_err(Failure::runtime)?;
         say(&format!("{document}\n"));
@@ -114,7 +114,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
     }
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
-    let ended = runtime.block_on(listen(&arguments, port));
+    let ended = runtime.block_on(listen(arguments, port));
     runtime.shutdown_timeout(LAST_WAIT);
     ended
 }
@@ -192,6 +192,7 @@ impl Signals {
     }
 
     /// Ready at the first signal. The second ends the process at once: what was answered is durable anyway.
+    #[expect(clippy::disallowed_methods, reason = "who asks twice wants this process gone")]
     async fn stop(mut self) {
         self.next().await;
         say("kappa-server: stopping; once more to stop at once\n");

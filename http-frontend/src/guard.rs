@@ -48,15 +48,13 @@ pub async fn protect(State(app): State<App>, request: Request, next: Next) -> Re
 
 async fn answer(request: Request, next: Next) -> Response {
     // The request is given up after a panic, so no broken state of its own can be seen again.
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            tracing::error!("a handler panicked");
-            let mut response = Problem::internal().into_response();
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            response
-        }
+    if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        return response;
     }
+    tracing::error!("a handler panicked");
+    let mut response = Problem::internal().into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Ends requests that take too long.
@@ -130,7 +128,60 @@ fn is_allowed(authority: &Authority, names: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::routing::any;
+    use axum::{Router, middleware};
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+    use kappa_core::env::Env;
+    use kappa_core::{Kappa, Options};
+
     use super::*;
+    use crate::options::ServerOptions;
+
+    async fn broken() -> StatusCode {
+        panic!("a planted defect")
+    }
+
+    /// One request to a handler that never ends, or one that panics.
+    async fn ask(method: &str, path: &str) -> Response {
+        let kappa = Kappa::in_memory(&Options::default(), &Env::default()).expect("opens");
+        let options = ServerOptions { request_timeout: Duration::from_millis(20), ..ServerOptions::default() };
+        let (_sender, stop) = tokio::sync::watch::channel(false);
+        let app = App::new(kappa, options, true, stop);
+        let router = Router::new()
+            .route("/endless", any(std::future::pending::<()>))
+            .route("/broken", any(broken))
+            .layer(middleware::from_fn_with_state(app.clone(), deadline))
+            .layer(middleware::from_fn_with_state(app, protect));
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost").body(Body::empty());
+        let Ok(response) = TowerToHyperService::new(router).call(request.expect("a request")).await;
+        response
+    }
+
+    /// A read that is late can be repeated; a write that is late may have happened, and must not look repeatable.
+    #[tokio::test]
+    async fn late_requests_are_answered() {
+        let read = ask("GET", "/endless").await;
+        assert_eq!(read.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(read.headers().contains_key(header::RETRY_AFTER));
+        let write = ask("POST", "/endless").await;
+        assert_eq!(write.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!write.headers().contains_key(header::RETRY_AFTER));
+    }
+
+    /// A defect in one handler may cost its own request, not the process or the client's patience.
+    #[tokio::test]
+    async fn a_panic_is_an_answer_without_its_text() {
+        let response = ask("GET", "/broken").await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[header::CONNECTION], "close");
+        assert!(response.headers().contains_key(header::X_CONTENT_TYPE_OPTIONS));
+        let body = axum::body::to_bytes(response.into_body(), 4_096).await.expect("a short body");
+        assert!(!String::from_utf8_lossy(&body).contains("planted"));
+    }
 
     /// One name too many here, and any web page can use its visitor's database (DNS rebinding).
     #[test]

@@ -132,15 +132,16 @@ impl Follow {
     /// The next change the client wants; none when the server stops.
     async fn wanted(&mut self) -> Option<Result<Event>> {
         for _ in 0..SKIPPED {
-            let change = match self.first.take() {
-                Some(change) => change,
-                None => tokio::select! {
+            let change = if let Some(change) = self.first.take() {
+                change
+            } else {
+                tokio::select! {
                     () = stopped(&mut self.stop) => return None,
                     next = self.feed.next() => match next {
                         Ok(change) => change,
                         Err(error) => return Some(Err(error)),
                     },
-                },
+                }
             };
             if self.only.as_ref().is_none_or(|only| only.as_str() == change.collection) {
                 return Some(Ok(event(&change)));

@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 description, made from the code.
+//! The `OpenAPI` 3.1 description, made from the code.
 
 use axum::response::Response;
 use serde_json::Value;

@@ -68,7 +68,8 @@ pub struct Counts {
     /// Milliseconds it took.
     elapsed_ms: u64,
     /// The counts in the order of the values.
-    counts: Vec<u64>,
+    #[serde(rename = "counts")]
+    of_each: Vec<u64>,
 }
 
 /// Draws random numbers.

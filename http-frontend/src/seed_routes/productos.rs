@@ -2,17 +2,22 @@
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use kappa_core::{CallOptions, CollectionName, Direction, Document, Entry, Error, ListRequest, Operation, Order};
+use kappa_core::env::Env;
+use kappa_core::{
+    CallOptions, CollectionName, Direction, Document, Entry, Error, ListRequest, Operation, Order, Products,
+};
 use serde_json::{Map, Value, json};
 
 use super::errors::{shop, shop_failure};
 use super::fields::{Unreadable, fields};
 use super::price::price;
+use crate::api::documents::DocumentId;
 use crate::app::App;
+use crate::error::Problem;
 use crate::page;
 
 /// Documents that are in memory at once while the whole list is sent.
@@ -124,8 +129,8 @@ pub async fn create(State(app): State<App>, request: Request) -> Response {
 }
 
 /// One product.
-pub async fn read(State(app): State<App>, params: RawPathParams) -> Response {
-    let Some(id) = id(&params) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
+pub async fn read(State(app): State<App>, id: Result<DocumentId, Problem>) -> Response {
+    let Some(id) = allowed(id) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
     match app.get(products(), id).await {
         Err(error) => shop_failure(error, NO_LIST),
         Ok(None) => shop(StatusCode::NOT_FOUND, NOT_FOUND),
@@ -134,14 +139,13 @@ pub async fn read(State(app): State<App>, params: RawPathParams) -> Response {
 }
 
 /// Sets the fields that were sent; an empty string leaves its field as it is.
-pub async fn update(State(app): State<App>, params: RawPathParams, request: Request) -> Response {
-    let Some(id) = id(&params) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
+pub async fn update(State(app): State<App>, id: Result<DocumentId, Problem>, request: Request) -> Response {
+    let Some(id) = allowed(id) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
     let sent = match fields(&app, request).await {
         Ok(sent) => sent,
         Err(unreadable) => return refused(unreadable),
     };
-    let checks: [(&str, fn(&Value) -> Result<Option<Value>, ()>); 3] =
-        [("title", title), ("price", amount), ("thumbnail", address)];
+    let checks: [(&str, Check); 3] = [("title", title), ("price", amount), ("thumbnail", address)];
     let mut patch = Map::new();
     for (name, check) in checks {
         match sent.get(name).map(check) {
@@ -164,8 +168,8 @@ pub async fn update(State(app): State<App>, params: RawPathParams, request: Requ
 }
 
 /// Removes a product.
-pub async fn delete(State(app): State<App>, params: RawPathParams) -> Response {
-    let Some(id) = id(&params) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
+pub async fn delete(State(app): State<App>, id: Result<DocumentId, Problem>) -> Response {
+    let Some(id) = allowed(id) else { return shop(StatusCode::BAD_REQUEST, BAD_ID) };
     let operation = Operation::Delete { collection: products(), id: id.clone(), if_version: None };
     match app.delete(operation, CallOptions::default()).await {
         Err(error) => shop_failure(error, NOT_DELETED),
@@ -174,11 +178,17 @@ pub async fn delete(State(app): State<App>, params: RawPathParams) -> Response {
     }
 }
 
-/// Five products that are stored nowhere; ids are 1 to 5, and the price is text.
-pub async fn mock(State(app): State<App>) -> Response {
-    let seed = kappa_core::env::Env::default().entropy;
-    let _ = (app, seed, MOCK_COUNT);
-    StatusCode::NOT_IMPLEMENTED.into_response()
+/// Five products that are stored nowhere; ids are the numbers 1 to 5, and the price is text with two decimals.
+pub async fn mock() -> Json<Vec<Value>> {
+    let mut seed = [0; 8];
+    Env::default().entropy.fill(&mut seed);
+    let products = Products::mock(MOCK_COUNT, u64::from_le_bytes(seed));
+    Json(products.iter().enumerate().map(|(index, product)| made_up(index + 1, product.fields())).collect())
+}
+
+fn made_up(id: usize, fields: &Map<String, Value>) -> Value {
+    let price = fields.get("price").and_then(Value::as_f64).unwrap_or_default();
+    json!({ "id": id, "title": fields.get("title"), "price": format!("{price:.2}"), "thumbnail": fields.get("thumbnail") })
 }
 
 fn refused(unreadable: Unreadable) -> Response {
@@ -196,11 +206,14 @@ fn with_document(status: StatusCode, name: &str, entry: &Entry) -> Response {
 }
 
 /// The id of the path, where it keeps the shop's rule `^[\w-]+$`.
-fn id(params: &RawPathParams) -> Option<String> {
-    let (_, id) = params.iter().find(|(name, _)| *name == "id")?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    (!id.is_empty() && id.bytes().all(allowed)).then(|| id.to_owned())
+fn allowed(id: Result<DocumentId, Problem>) -> Option<String> {
+    let DocumentId(id) = id.ok()?;
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (!id.is_empty() && id.bytes().all(word)).then_some(id)
 }
+
+/// Gives the value to keep, none for an empty string, or an error for what is wrong.
+type Check = fn(&Value) -> Result<Option<Value>, ()>;
 
 /// A title holds a word character of any script; none stands for an empty string.
 fn title(value: &Value) -> Result<Option<Value>, ()> {

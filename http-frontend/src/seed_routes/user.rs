@@ -89,11 +89,10 @@ async fn user(app: &App, request: Request) -> Result<Map<String, Value>, Respons
 
 /// The user with its fields in their usual order, or every message: known fields first, then unknown ones.
 fn checked(mut sent: Map<String, Value>) -> Result<Map<String, Value>, Vec<String>> {
-    let checks: [(&str, fn(Value) -> Result<Value, &'static str>); 4] =
-        [("id", text), ("name", text), ("email", email), ("group", group)];
+    let checks: [(&str, Check); 4] = [("id", text), ("name", text), ("email", email), ("group", group)];
     let (mut user, mut messages) = (Map::new(), Vec::new());
     for (name, check) in checks {
-        match sent.shift_remove(name).map(check) {
+        match sent.shift_remove(name).as_ref().map(check) {
             None if name == "id" => messages.push("id is required".to_owned()),
             None => {}
             Some(Ok(value)) => {
@@ -106,15 +105,18 @@ fn checked(mut sent: Map<String, Value>) -> Result<Map<String, Value>, Vec<Strin
     if messages.is_empty() { Ok(user) } else { Err(messages) }
 }
 
-fn text(value: Value) -> Result<Value, &'static str> {
-    match &value {
+/// Gives the value to keep, or the rule it breaks.
+type Check = fn(&Value) -> Result<Value, &'static str>;
+
+fn text(value: &Value) -> Result<Value, &'static str> {
+    match value {
         Value::String(text) if text.is_empty() => Err("is not allowed to be empty"),
-        Value::String(_) => Ok(value),
+        Value::String(_) => Ok(value.clone()),
         _ => Err("must be a string"),
     }
 }
 
-fn email(value: Value) -> Result<Value, &'static str> {
+fn email(value: &Value) -> Result<Value, &'static str> {
     let value = text(value)?;
     let options = Options::default().with_required_tld().without_domain_literal().without_display_text();
     let valid = value.as_str().is_some_and(|text| EmailAddress::parse_with_options(text, options).is_ok());
@@ -122,8 +124,8 @@ fn email(value: Value) -> Result<Value, &'static str> {
 }
 
 /// A whole number, also as text, since a form has nothing else.
-fn group(value: Value) -> Result<Value, &'static str> {
-    let digits = match &value {
+fn group(value: &Value) -> Result<Value, &'static str> {
+    let digits = match value {
         Value::Number(number) => number.to_string(),
         Value::String(text) => text.trim().to_owned(),
         _ => return Err("must be a number"),

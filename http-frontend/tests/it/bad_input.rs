@@ -55,10 +55,11 @@ fn no_wrong_request_is_a_defect_of_the_server() {
         "/v1/products?by=price&equal=1&from=1",
         "/v1/products?colour=red",
         "/v1/products/%ff",
-        "/v1/products/a%00b",
-        &long_path,
     ] {
         client.get(path).is_problem(400, "invalid_input");
+    }
+    for path in ["/v1/products/a%00b", &long_path] {
+        client.get(path).is_problem(404, "not_found");
     }
     let many = format!("/v1/products?ids={}", vec!["a"; 1_001].join(","));
     let refused = client.get(&many);
@@ -71,7 +72,9 @@ fn no_wrong_request_is_a_defect_of_the_server() {
 fn wrong_methods_paths_and_types_are_named() {
     let server = Server::start();
     let client = server.client;
-    for path in ["/v1", "/v1/", "/v1/nothing", "/v2/products", "/favicon.ico", "/v1/products/", "/v1/products/a/b", "//"] {
+    for path in
+        ["/v1", "/v1/", "/v1/nothing", "/v2/products", "/favicon.ico", "/v1/products/", "/v1/products/a/b", "//"]
+    {
         client.get(path).is_problem(404, "route_not_found");
     }
     for (method, path, allow) in [
@@ -90,7 +93,9 @@ fn wrong_methods_paths_and_types_are_named() {
         assert_eq!(allowed, expected, "{method} {path}");
     }
     let body = br#"{"title":"T","price":1}"#;
-    for bad in ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonp", "application/merge-patch+json"] {
+    for bad in
+        ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonp", "application/merge-patch+json"]
+    {
         let reply = client.send("POST", "/v1/products", &[("content-type", bad)], body);
         reply.is_problem(415, "unsupported_media_type");
     }
@@ -117,7 +122,9 @@ fn other_hosts_and_sites_are_refused() {
     let form = [("content-type", "application/x-www-form-urlencoded")];
     for bad in ["http://evil.test", "null", "https://localhost.evil.test", "nonsense"] {
         let headers = [form[0], ("origin", bad)];
-        client.send("POST", "/api/productos", &headers, b"title=T&price=1&thumbnail=http://a").is_problem(403, "host_not_allowed");
+        client
+            .send("POST", "/api/productos", &headers, b"title=T&price=1&thumbnail=http://a")
+            .is_problem(403, "host_not_allowed");
     }
     let headers = [form[0], ("origin", "http://localhost:3000")];
     let made = client.send("POST", "/api/productos", &headers, b"title=T&price=1&thumbnail=http://a");
@@ -134,7 +141,11 @@ fn ambiguous_requests_end_the_connection() {
     let path = "p".repeat(9 << 10);
     let lines = "x: 1\r\n".repeat(101);
     for (name, request, statuses) in [
-        ("two lengths", format!("POST /v1/products HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{{}}"), &[400][..]),
+        (
+            "two lengths",
+            format!("POST /v1/products HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{{}}"),
+            &[400][..],
+        ),
         ("bad length", format!("POST /v1/products HTTP/1.1\r\nhost: {host}\r\ncontent-length: x\r\n\r\n"), &[400]),
         ("space before colon", format!("GET /livez HTTP/1.1\r\nhost : {host}\r\n\r\n"), &[400]),
         ("folded header", format!("GET /livez HTTP/1.1\r\nhost: {host}\r\nx: 1\r\n 2\r\n\r\n"), &[400]),

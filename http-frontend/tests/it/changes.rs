@@ -91,7 +91,10 @@ fn changes_say_what_happened_in_order() {
     client.send("DELETE", "/v1/collections/things/a", &[], b"").is(204, "");
 
     let (created, data) = events.change();
-    assert_eq!((created.kind.as_deref(), &data["id"], &data["collection"]), (Some("created"), &"a".into(), &"things".into()));
+    assert_eq!(
+        (created.kind.as_deref(), &data["id"], &data["collection"]),
+        (Some("created"), &"a".into(), &"things".into())
+    );
     assert!(created.data.contains(r#""document":{"id":"a","n":1.50}"#), "{}", created.data);
     let (updated, data) = events.change();
     assert_eq!(updated.kind.as_deref(), Some("updated"));

@@ -82,19 +82,32 @@ impl Client {
 
     /// Writes a request without waiting for its answer.
     pub fn write(self, stream: &mut TcpStream, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n").into_bytes();
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            head.push_str(&format!("host: {}\r\n", self.0));
+            write!(head, "host: {}\r\n", self.0).unwrap();
         }
         if !body.is_empty() || matches!(method, "POST" | "PUT" | "PATCH") {
-            head.push_str(&format!("content-length: {}\r\n", body.len()));
+            write!(head, "content-length: {}\r\n", body.len()).unwrap();
         }
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            write!(head, "{name}: {value}\r\n").unwrap();
         }
-        head.push_str("\r\n");
-        stream.write_all(head.as_bytes()).unwrap();
+        head.extend_from_slice(b"\r\n");
+        stream.write_all(&head).unwrap();
         stream.write_all(body).unwrap();
+    }
+
+    /// A kept-alive connection that the server has surely accepted: it answered on it.
+    pub fn held(self) -> TcpStream {
+        let mut stream = self.connect();
+        stream.write_all(format!("GET /livez HTTP/1.1\r\nhost: {}\r\n\r\n", self.0).as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok\n") {
+            let mut byte = [0];
+            assert_eq!(stream.read(&mut byte).unwrap(), 1);
+            answer.push(byte[0]);
+        }
+        stream
     }
 
     /// Sends bytes as they are; none when the server closes without an answer.

@@ -62,7 +62,11 @@ fn an_index_orders_and_narrows_a_list() {
 fn users_have_their_rules() {
     let server = Server::start();
     let client = server.client;
-    let made = client.json("POST", "/v1/users", r#"{"id":"13AE742","name":"John Doe","email":"john.doe@gmail.com","group":3}"#);
+    let made = client.json(
+        "POST",
+        "/v1/users",
+        r#"{"id":"13AE742","name":"John Doe","email":"john.doe@gmail.com","group":3}"#,
+    );
     assert_eq!(made.status, 201, "{}", made.text());
     assert_eq!(client.get("/v1/users/13AE742").json()["group"], 3);
     client.json("POST", "/v1/users", r#"{"email":"nobody"}"#).is_problem(400, "invalid_input");
@@ -131,7 +135,9 @@ fn the_server_says_what_it_is() {
     assert_eq!(client.get("/openapi.json").json()["openapi"], "3.1.0");
     let home = client.get("/");
     assert_eq!((home.status, home.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    for (path, status) in [("/", 200), ("/v1/products", 200), ("/v1/nothing", 404), ("/api/status", 200), ("/api/x", 404)] {
+    for (path, status) in
+        [("/", 200), ("/v1/products", 200), ("/v1/nothing", 404), ("/api/status", 200), ("/api/x", 404)]
+    {
         let reply = client.get(path);
         assert_eq!(reply.status, status, "{path}");
         for name in ["x-content-type-options", "content-security-policy", "referrer-policy", "cache-control"] {

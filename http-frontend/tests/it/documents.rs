@@ -48,7 +48,12 @@ fn a_document_lives_from_create_to_delete() {
     assert!(patched.json().get("color").is_none());
     assert_ne!(patched.header("etag"), Some(etag));
 
-    let late = client.send("PUT", location, &[("content-type", "application/json"), ("if-match", etag)], br#"{"title":"x","price":1}"#);
+    let late = client.send(
+        "PUT",
+        location,
+        &[("content-type", "application/json"), ("if-match", etag)],
+        br#"{"title":"x","price":1}"#,
+    );
     late.is_problem(412, "version_mismatch");
 
     let replaced = client.json("PUT", location, r#"{"title":"Ratón","price":0}"#);
@@ -81,7 +86,9 @@ fn an_id_of_the_callers_is_kept_and_is_taken_once() {
     put.is(201, r#"{"id":"p1","title":"P","price":1}"#);
     assert_eq!(put.header("location"), Some("/v1/products/p1"));
     client.send("PUT", "/v1/products/p1", &new, br#"{"title":"P","price":1}"#).is_problem(412, "version_mismatch");
-    client.send("PUT", "/v1/products/p2", &new, br#"{"id":"p3","title":"P","price":1}"#).is_problem(400, "invalid_input");
+    client
+        .send("PUT", "/v1/products/p2", &new, br#"{"id":"p3","title":"P","price":1}"#)
+        .is_problem(400, "invalid_input");
     client.get("/v1/products/p2").is_problem(404, "not_found");
 }
 
@@ -134,7 +141,8 @@ fn pages_lead_through_the_whole_list_both_ways() {
     let server = Server::start();
     let client = server.client;
     client.get("/v1/products").is(200, r#"{"items":[],"next":null}"#);
-    let ids: Vec<String> = (0..7).map(|price| create(client, &format!(r#"{{"title":"T","price":{price}}}"#)).0).collect();
+    let ids: Vec<String> =
+        (0..7).map(|price| create(client, &format!(r#"{{"title":"T","price":{price}}}"#)).0).collect();
     for (direction, expected) in [("forward", ids.clone()), ("backward", ids.iter().rev().cloned().collect())] {
         let mut path = format!("/v1/products?limit=3&direction={direction}");
         let (mut seen, mut pages) = (Vec::new(), 0);

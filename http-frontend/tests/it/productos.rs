@@ -91,7 +91,11 @@ fn a_list_of_several_pages_is_one_array() {
     let client = server.client;
     for first in (0..PRODUCTS).step_by(401) {
         let operations: Vec<String> = (first..first + 401)
-            .map(|n| format!(r#"{{"op":"create","collection":"products","document":{{"id":"p{n}","title":"T","price":{n}}}}}"#))
+            .map(|n| {
+                format!(
+                    r#"{{"op":"create","collection":"products","document":{{"id":"p{n}","title":"T","price":{n}}}}}"#
+                )
+            })
             .collect();
         let made = client.json("POST", "/v1/batch", &format!(r#"{{"operations":[{}]}}"#, operations.join(",")));
         assert_eq!(made.status, 200, "{}", made.text());
@@ -126,9 +130,13 @@ fn the_mock_is_five_products_that_are_stored_nowhere() {
 fn unknown_paths_and_methods_answer_as_the_shop_did() {
     let server = Server::start();
     let client = server.client;
-    for (method, path) in
-        [("GET", "/api"), ("GET", "/api/x"), ("PATCH", "/api/productos"), ("POST", "/api/productos/1"), ("DELETE", "/api/x/y/z?q=1")]
-    {
+    for (method, path) in [
+        ("GET", "/api"),
+        ("GET", "/api/x"),
+        ("PATCH", "/api/productos"),
+        ("POST", "/api/productos/1"),
+        ("DELETE", "/api/x/y/z?q=1"),
+    ] {
         let bare = path.split('?').next().unwrap();
         let body = format!(r#"{{"error":-2,"descripcion":"ruta '{bare}' método '{method}' no implementada"}}"#);
         client.send(method, path, &[], b"").is(404, &body);

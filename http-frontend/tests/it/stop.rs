@@ -15,7 +15,7 @@ fn an_open_feed_ends_cleanly_and_does_not_hold_the_stop_up() {
     let client = server.client;
     let mut events = Events::open(client, "/v1/changes", &[]);
     assert!(events.next().is_some());
-    let mut idle = client.connect();
+    let mut idle = client.held();
     let asked = Instant::now();
     server.end();
     assert!(asked.elapsed() < BOUND / 2, "it took {:?}", asked.elapsed());
