@@ -62,10 +62,10 @@ impl End {
 }
 
 impl Background {
-    /// Starts the threads; `verify` has the view's content compared with the log's account first.
-    pub fn start(shared: &Arc<Shared>, verify: bool) -> Result<Self> {
+    /// Starts the threads.
+    pub fn start(shared: &Arc<Shared>) -> Result<Self> {
         let mut background = Self { end: Arc::default(), threads: Vec::new() };
-        background.spawn("kappa-checkpoint", shared, move |shared, end| keep_view(shared, end, verify))?;
+        background.spawn("kappa-checkpoint", shared, keep_view)?;
         background.spawn("kappa-merge", shared, keep_log)?;
         if shared.options.log.durability == Durability::Written {
             background.spawn("kappa-sync", shared, sync_late)?;
@@ -103,10 +103,7 @@ impl Background {
     }
 }
 
-fn keep_view(shared: &Shared, end: &End, verify: bool) {
-    if verify && let Err(error) = shared.view().verify() {
-        tracing::warn!(%error, "the view does not hold what the log says");
-    }
+fn keep_view(shared: &Shared, end: &End) {
     while !end.asked() {
         let view = shared.view();
         if view.abandoned().is_some() {

@@ -64,7 +64,7 @@ impl LocalEngine {
     pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Self, OpenReport)> {
         let (shared, report) = opening::open(directory, options, env)?;
         let shared = Arc::new(shared);
-        let background = Background::start(&shared, !report.clean)?;
+        let background = Background::start(&shared)?;
         Ok((Self { shared, background: Mutex::new(Some(background)) }, report))
     }
 
@@ -136,12 +136,6 @@ impl Engine for LocalEngine {
             view.apply(first, &group.records)?;
             view.publish(first + group.records.len() as Sequence - 1);
             return shared.log.sync().map(|()| Committed::At(first));
-        }
-        #[cfg(test)]
-        if crash_tests::planted::is(crash_tests::planted::Engine::AnswerBeforeSync) {
-            view.apply(first, &group.records)?;
-            view.publish(first + group.records.len() as Sequence - 1);
-            return Ok(Committed::At(first));
         }
         if shared.options.log.durability >= Durability::Synced {
             shared.log.sync()?;

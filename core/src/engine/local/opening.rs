@@ -132,7 +132,9 @@ fn reopen(log: &Log, directory: &Path, options: &ViewOptions, state: StoreState)
     let view = View::open(Some(directory), options.clone(), state).map_err(|abandoned| gone(&abandoned))?;
     let after = match state {
         StoreState::Empty => return Err(Reopen::View("nothing is known about its content".into())),
-        StoreState::At { at, .. } => at,
+        // Before the first answer: sled may have gone back to an older state without a word, and what is
+        // read from it decides what is written next. Opening sled reads all of it anyway.
+        StoreState::At { at, .. } => view.verify().map(|_| at).map_err(|error| gone(&error))?,
         StoreState::Draining { from, to, .. } => {
             replay(log, &view, from, Some(to))?;
             match view.checkpoint(&Facts(log)).map_err(|error| gone(&error))? {

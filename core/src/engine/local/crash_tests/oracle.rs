@@ -14,7 +14,7 @@ use crate::engine::{
 use crate::env::files::simulated::Crash;
 use crate::error::Error;
 
-use super::disk::{self, Place};
+use super::disk::Place;
 
 /// A broken promise, in words.
 pub type Verdict<T> = Result<T, String>;
@@ -176,15 +176,10 @@ impl Oracle {
 }
 
 impl Place {
-    /// Opens and does at once what the background would do first after a crash; says whether the view was
-    /// rebuilt.
+    /// Opens and does at once what the background would do first; says whether the view was rebuilt.
     pub fn open_settled(&self) -> Verdict<((Self, LocalEngine), bool)> {
         let (engine, report) = self.open().map_err(|error| told(&error))?;
-        let mut rebuilt = report.findings.iter().any(|finding| finding.contains("rebuilt"));
-        if !report.clean && engine.shared.view().verify().is_err() {
-            disk::rebuild(&engine).map_err(|error| told(&error))?;
-            rebuilt = true;
-        }
+        let rebuilt = report.findings.iter().any(|finding| finding.contains("rebuilt"));
         let view = engine.shared.view();
         if view.checkpoint_due() {
             let _ = view.checkpoint(&Facts(&engine.shared.log)).map_err(|error| told(&error))?;
