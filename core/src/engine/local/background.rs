@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 use super::Shared;
 use super::opening::{self, Facts};
+use super::view::View;
 
 /// How often the view is looked at while nothing calls for it.
 const LOOK: Duration = Duration::from_millis(250);
@@ -82,9 +83,10 @@ impl Background {
         Ok(())
     }
 
-    /// Ends the threads, each at its next safe place.
-    pub fn end(self) {
+    /// Ends the threads, each at its next safe place; the one that waits for work of `view` at once.
+    pub fn end(self, view: &View) {
         self.end.ask();
+        view.wake();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a background thread of the engine panicked; the next open recovers");
@@ -104,7 +106,7 @@ fn keep_view(shared: &Shared, end: &End, verify: bool) {
                 tracing::error!(%error, "the view could not be rebuilt; it is tried again");
                 end.wait(AGAIN);
             }
-        } else if view.wait_until_due(LOOK)
+        } else if view.wait_until_due(LOOK, || end.asked())
             && !end.asked()
             && let Err(error) = view.checkpoint(&Facts(&shared.log))
         {
