@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kappa_core::env::{Env, ManualClock, SeededEntropy};
-use kappa_core::{Answer, CallOptions, Collection, FeedStart, Kappa, Operation, Options, ViewKind, WriteOptions};
+use kappa_core::{
+    Answer, CallOptions, Collection, Durability, FeedStart, Kappa, Operation, Options, ViewKind, WriteOptions,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
@@ -39,7 +41,9 @@ fn start(directory: &Path, random: &mut StdRng, clock: &Arc<ManualClock>) -> (Ka
     let files = EndingFiles::default();
     let entropy = Arc::new(SeededEntropy::new(random.random()));
     let env = Env { clock: Arc::clone(clock) as _, entropy, files: Arc::new(files.clone()) };
-    (Kappa::open_with(directory, &Options { view, ..small() }, &env).unwrap(), files)
+    // What ends here is a process, not the system: it keeps what is not synced too.
+    let durability = if random.random_bool(0.1) { Durability::Synced } else { Durability::Written };
+    (Kappa::open_with(directory, &Options { view, durability, ..small() }, &env).unwrap(), files)
 }
 
 impl<'a> Life<'a> {

@@ -11,8 +11,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::engine::Durability;
 use crate::error::{Error, ErrorKind, Result};
 
-use super::opening;
-use super::{Shared, damages};
+use super::view::View;
+use super::{Shared, damages, opening};
 
 /// How often the view is looked at while nothing calls for it.
 const LOOK: Duration = Duration::from_millis(250);
@@ -92,9 +92,10 @@ impl Background {
         Ok(())
     }
 
-    /// Ends the threads, each at its next safe place.
-    pub fn end(self) {
+    /// Ends the threads, each at its next safe place; the one that waits for work of `view` at once.
+    pub fn end(self, view: &View) {
         self.end.ask();
+        view.wake();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a background thread of the engine panicked; the next open recovers");
@@ -111,7 +112,7 @@ fn keep_view(shared: &Shared, end: &End) {
                 tracing::error!(%error, "the view could not be rebuilt; it is tried again");
                 end.wait(AGAIN);
             }
-        } else if view.wait_until_due(LOOK)
+        } else if view.wait_until_due(LOOK, || end.asked())
             && !end.asked()
             && let Err(error) = opening::checkpoint(&shared.log, &view)
         {

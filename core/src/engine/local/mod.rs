@@ -168,7 +168,7 @@ impl Engine for LocalEngine {
     fn close(&self, within: Duration) -> Result<()> {
         let Some(background) = self.background.lock().take() else { return Ok(()) };
         self.shared.closed.store(true, Ordering::Release);
-        background.end();
+        background.end(&self.shared.view());
         opening::close(&self.shared, within)
     }
 }
@@ -178,7 +178,7 @@ impl Drop for LocalEngine {
         // A handle that was never closed leaves what a crash leaves: the next open recovers it.
         if let Some(background) = self.background.lock().take() {
             self.shared.closed.store(true, Ordering::Release);
-            background.end();
+            background.end(&self.shared.view());
         }
     }
 }

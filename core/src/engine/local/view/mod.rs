@@ -212,12 +212,21 @@ impl View {
         self.shared.checkpoint_due()
     }
 
-    /// Waits until a checkpoint is due, at most `within`; whether it is.
-    pub fn wait_until_due(&self, within: Duration) -> bool {
+    /// Waits until a checkpoint is due, at most `within`, or until `given_up`, which [`View::wake`] has looked
+    /// at again; whether it is due.
+    pub fn wait_until_due(&self, within: Duration, given_up: impl Fn() -> bool) -> bool {
         let shared = &*self.shared;
+        let waits = || !shared.checkpoint_due() && !shared.is_ending() && !given_up();
         let mut writer = shared.writer.lock();
-        shared.moved.wait_while_for(&mut writer, |_| !shared.checkpoint_due() && !shared.is_ending(), within);
+        shared.moved.wait_while_for(&mut writer, |_| waits(), within);
         shared.checkpoint_due()
+    }
+
+    /// Lets those who wait look again at what they wait for.
+    pub fn wake(&self) {
+        // Under the lock, so that nobody starts to wait between its look and this call.
+        drop(self.shared.writer.lock());
+        self.shared.moved.notify_all();
     }
 
     /// Whether the active memtable takes another group at once.

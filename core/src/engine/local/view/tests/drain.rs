@@ -227,13 +227,13 @@ fn scans_beside_a_moving_queue_miss_nothing() {
 #[test]
 fn a_full_memtable_makes_writers_wait_for_the_drain() {
     let (view, manifest) = (memory(ViewOptions { memtable_bytes: 20_000, ..options() }), Manifest::default());
-    assert!(!view.wait_until_due(Duration::ZERO));
+    assert!(!view.wait_until_due(Duration::ZERO, || false));
     let mut sequence = 0;
     while view.has_room() {
         sequence += 1;
         commit(&view, sequence, vec![put(&sequence.to_be_bytes(), &[7; 500])]);
     }
-    assert!(view.checkpoint_due() && view.wait_until_due(LONG));
+    assert!(view.checkpoint_due() && view.wait_until_due(LONG, || false));
     let refused = view.wait_for_room(Duration::from_millis(1)).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Overloaded);
     thread::scope(|scope| {
