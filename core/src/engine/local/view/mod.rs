@@ -30,11 +30,12 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::cache::RecordCache;
 use self::checkpoint::Maintenance;
-use self::digest::Digest;
+pub use self::digest::Digest;
 use self::gaps::Gaps;
 use self::memory_store::MemoryStore;
 use self::memtable::{Memtable, key_hash};
-use self::options::{Planted, StoreState, ViewOptions};
+use self::options::Planted;
+pub use self::options::{Checkpoint, CheckpointLog, StoreState, ViewOptions};
 use self::sled_store::SledStore;
 use self::snapshot::ViewSnapshot;
 use self::store::{Abandoned, Ordered, StoreResult};
