@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::ViewKind;
 
 use super::Shared;
-use super::log::{self, BaseEntry, Cut, Identity, Log, LogOptions, RecoveryReport};
+use super::log::{self, BaseEntry, Cut, Identity, Log, LogOptions, RecoveryReport, TailIter};
 use super::view::directory;
 use super::view::rebuild::{self, Progress};
 use super::view::{Checkpoint, CheckpointLog, Digest, StoreState, View, ViewOptions};
@@ -162,14 +162,14 @@ fn reopen(log: &Log, directory: &Path, options: &ViewOptions, state: StoreState)
         }
         StoreState::At { at, .. } => at,
         StoreState::Draining { from, to, .. } => {
-            replay(log, &view, from, Some(to))?;
+            replay(log, &view, log.tail_iter(from).map_err(Reopen::Log)?, from, Some(to))?;
             match checkpoint(log, &view).map_err(|error| gone(&error))? {
                 Checkpoint::At(_) => to,
                 other => return Err(Reopen::View(format!("its drain could not be repeated: {other:?}"))),
             }
         }
     };
-    replay(log, &view, after, None)?;
+    replay(log, &view, log.tail_iter(after).map_err(Reopen::Log)?, after, None)?;
     Ok(view)
 }
 
@@ -180,12 +180,12 @@ fn remove_leftovers(directory: &Path, keep: &Path) {
     }
 }
 
-/// Applies the log behind `after`, up to `to` or to its end.
-fn replay(log: &Log, view: &View, after: Sequence, to: Option<Sequence>) -> Result<(), Reopen> {
+/// Applies `tail`, the log behind `after`, up to `to` or to its end.
+fn replay(log: &Log, view: &View, tail: TailIter, after: Sequence, to: Option<Sequence>) -> Result<(), Reopen> {
     let gone = |error: Error| Reopen::View(error.to_string());
     let mut newest = after;
     let mut group = Vec::new();
-    for committed in log.tail_iter(after).map_err(Reopen::Log)? {
+    for committed in tail {
         let committed = committed.map_err(Reopen::Log)?;
         if to.is_some_and(|to| committed.sequence > to) {
             break;
@@ -236,7 +236,8 @@ pub fn rebuild(
     if let Some(old) = old.map(|old| directory.join(old)).filter(|old| old.exists()) {
         directory::quarantine(&old).map_err(failed)?;
     }
-    let (base, at) = log.base_iter().map_or((None, 0), |(base, at)| (Some(base), at));
+    // Base and tail of one moment: a merge that ends in between would leave a gap between the two.
+    let (base, at, tail) = log.rebuild_iter()?;
     let base = base.into_iter().flatten().filter_map(|entry| match entry {
         Ok(BaseEntry { key, value: Some(value), sequence }) => Some(Ok(KeyValue { key, value, sequence })),
         // A base holds live keys only; deletes are in the runs of a merge.
@@ -255,7 +256,7 @@ pub fn rebuild(
     if view.is_persistent() {
         Facts(log).drained(at, digest)?;
     }
-    match replay(log, &view, at, None) {
+    match replay(log, &view, tail, at, None) {
         Ok(()) => Ok(view),
         Err(Reopen::Log(error)) => Err(error),
         Err(Reopen::View(reason)) => {

@@ -59,20 +59,21 @@ impl Log {
 
     /// The base in key order and the operation it is at; none before the first merge. With
     /// [`Log::tail_iter`] behind that operation it is everything there is.
+    #[cfg(test)]
     pub fn base_iter(&self) -> Option<(BaseIter, Sequence)> {
         let base = self.state.read().base.clone()?;
         Some((base.iter(), base.footer.sequence))
     }
 
-    /// Everything there is, as of now: the base, and the visible records behind it. A merge that ends in
-    /// between takes nothing away from it.
+    /// Everything there is, as of now: the base, the operation it is at, and the visible records behind it.
+    /// A merge that ends in between takes nothing away from it.
     ///
     /// # Errors
     /// `Damaged`, `Unavailable`: a segment cannot be read.
-    pub fn rebuild_iter(&self) -> Result<(Option<BaseIter>, TailIter)> {
+    pub fn rebuild_iter(&self) -> Result<(Option<BaseIter>, Sequence, TailIter)> {
         let (tail, base) = self.tail_and_base();
         let after = base.as_ref().map_or(0, |base| base.footer.sequence);
-        Ok((base.map(|base| base.iter()), self.walk(tail, after)?))
+        Ok((base.map(|base| base.iter()), after, self.walk(tail, after)?))
     }
 
     fn tail_and_base(&self) -> (VisibleTail, Option<Arc<Base>>) {

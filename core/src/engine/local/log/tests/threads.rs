@@ -97,7 +97,7 @@ fn follow(log: &Log, done: &AtomicBool) {
 
 /// Base and tail behind it make one state: `b` is never ahead of `a`, and both end at the newest record.
 fn bootstrap(log: &Log, newest: u64) {
-    let (base, tail) = log.rebuild_iter().unwrap();
+    let (base, _, tail) = log.rebuild_iter().unwrap();
     let base: Vec<_> = base.into_iter().flatten().map(|entry| entry.unwrap()).collect();
     // Every record writes both keys, so the newest entry tells where the base ends.
     let mut last = base.iter().map(|entry| entry.sequence).max().unwrap_or(0);
