@@ -12,6 +12,10 @@ mod operation;
 mod partition;
 mod store;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub mod cpu;
 pub mod random;
 

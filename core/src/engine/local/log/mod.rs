@@ -7,6 +7,8 @@
 mod base;
 mod bytes;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod manifest;
 mod merge;
 #[cfg(test)]
