@@ -1,5 +1,4 @@
 //! Kappa: the backend core of a small team in one native library.
-#![allow(dead_code, reason = "removed when the layers below are joined")]
 
 mod error;
 mod kappa;

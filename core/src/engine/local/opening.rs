@@ -81,7 +81,9 @@ pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shar
 
 fn open_log(directory: &Path, options: &LocalOptions, env: &Env) -> Result<(Log, OpenReport)> {
     match Log::open(Arc::clone(&env.files), directory, options.log.clone()) {
-        Ok((log, recovery)) => Ok((log, OpenReport { clean: recovery.clean, findings: findings(&recovery), ..OpenReport::default() })),
+        Ok((log, recovery)) => {
+            Ok((log, OpenReport { clean: recovery.clean, findings: findings(&recovery), ..OpenReport::default() }))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mut database = [0; 16];
             env.entropy.fill(&mut database);
@@ -124,10 +126,8 @@ fn open_view(
             StoreState::Empty => 0,
             StoreState::At { digest, .. } | StoreState::Draining { digest, .. } => digest.count,
         };
-        let view_options = ViewOptions {
-            compare_repeated: !options.same_boot || keys <= COMPARE_FIRST_KEYS,
-            ..view_options.clone()
-        };
+        let view_options =
+            ViewOptions { compare_repeated: !options.same_boot || keys <= COMPARE_FIRST_KEYS, ..view_options.clone() };
         let place = directory.join(name);
         match reopen(log, &place, &view_options, state) {
             Ok(view) => {

@@ -67,6 +67,7 @@ pub enum Planted {
     FillAlways,
     /// A removed key stays in the digest.
     DigestKeepsDeleted,
+    #[cfg(test)]
     /// The drain writes the oldest version of a key.
     DrainOldest,
     /// The cache is not told of writes.
