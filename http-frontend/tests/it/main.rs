@@ -1,5 +1,4 @@
 //! The server over a real database and real sockets.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 #![expect(clippy::disallowed_methods, reason = "sockets live in real time; it only bounds what a test waits for")]
 
 mod bad_input;
