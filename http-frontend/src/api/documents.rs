@@ -208,7 +208,7 @@ pub async fn replace(
 ) -> Result<Response, Problem> {
     let document = Document::parse(body)?;
     let options = call_options(&headers)?;
-    if must_be_new(&headers) {
+    if must_be_new(&headers)? {
         let document = named(document, &id)?;
         let written = app.write(Operation::Create { collection, document, ttl_ms }, options).await;
         return match written {
