@@ -46,7 +46,8 @@ impl Kappa {
         };
         env.files.create_dir_all(directory).map_err(unusable)?;
         let lock = DirectoryLock::take(directory)?;
-        let (engine, report) = LocalEngine::open(directory.join(PARTITION), options.local()?, env.clone())?;
+        let (engine, report) =
+            LocalEngine::open(directory.join(PARTITION), options.local(lock.same_boot())?, env.clone())?;
         for finding in &report.findings {
             tracing::warn!(finding, "recovered");
         }

@@ -1,6 +1,8 @@
 //! Who runs an operation, and the answer that comes later.
 
 pub mod cursor;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod local;
 mod maintenance;
 mod pending;

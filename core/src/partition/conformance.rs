@@ -110,7 +110,7 @@ fn engines_of_one_process() -> Vec<(Arc<dyn Engine>, Option<tempfile::TempDir>)>
     let local = |view: ViewKind| -> (Arc<dyn Engine>, _) {
         let directory = tempfile::tempdir().expect("a directory is made");
         let options = Options { view, segment_bytes: 4 << 20, ..Options::default() };
-        let options = options.local().expect("the options are within bounds");
+        let options = options.local(true).expect("the options are within bounds");
         let (engine, _) = LocalEngine::open(directory.path().join("log"), options, Env::default()).expect("it opens");
         (Arc::new(engine), Some(directory))
     };

@@ -56,11 +56,6 @@ impl Layer {
         self.keys.is_empty()
     }
 
-    /// How many keys changed.
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
     /// Every change in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Change)> {
         self.keys.iter().map(|(key, changed)| (key, &changed.change))

@@ -45,6 +45,7 @@ impl Moment {
         (ms << 16 | u64::from(self.tick)).to_be_bytes()
     }
 
+    #[cfg(test)]
     /// The moment that [`Moment::to_bytes`] wrote.
     pub fn from_bytes(bytes: [u8; 8]) -> Self {
         let joined = u64::from_be_bytes(bytes);

@@ -10,6 +10,8 @@ mod collection;
 mod cursor;
 mod envelope;
 mod expiry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod idempotency;
 mod index;
 mod json_text;

@@ -4,6 +4,7 @@
 mod database;
 mod ending;
 mod feed;
+mod golden;
 mod idempotency;
 mod kill;
 mod model;

@@ -62,10 +62,10 @@ impl End {
 }
 
 impl Background {
-    /// Starts the threads.
-    pub fn start(shared: &Arc<Shared>) -> Result<Self> {
+    /// Starts the threads; `compare` has the view's content compared with the log's account first.
+    pub fn start(shared: &Arc<Shared>, compare: bool) -> Result<Self> {
         let mut background = Self { end: Arc::default(), threads: Vec::new() };
-        background.spawn("kappa-checkpoint", shared, keep_view)?;
+        background.spawn("kappa-checkpoint", shared, move |shared, end| keep_view(shared, end, compare))?;
         background.spawn("kappa-merge", shared, keep_log)?;
         if shared.options.log.durability == Durability::Written {
             background.spawn("kappa-sync", shared, sync_late)?;
@@ -104,7 +104,10 @@ impl Background {
     }
 }
 
-fn keep_view(shared: &Shared, end: &End) {
+fn keep_view(shared: &Shared, end: &End, compare: bool) {
+    if compare && let Err(error) = shared.view().verify() {
+        tracing::warn!(%error, "the view does not hold what the log says");
+    }
     while !end.asked() {
         let view = shared.view();
         if view.abandoned().is_some() {

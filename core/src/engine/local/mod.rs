@@ -64,7 +64,7 @@ impl LocalEngine {
     pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Self, OpenReport)> {
         let (shared, report) = opening::open(directory, options, env)?;
         let shared = Arc::new(shared);
-        let background = Background::start(&shared)?;
+        let background = Background::start(&shared, report.compare_later)?;
         Ok((Self { shared, background: Mutex::new(Some(background)) }, report))
     }
 

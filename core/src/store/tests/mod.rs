@@ -126,6 +126,7 @@ impl Partition {
                 (Err(Halt::NeedsRead), _) => {
                     assert!(!source.missing.is_empty(), "an operation that waits has said what for");
                     self.rounds = if source.known.is_empty() { 1 } else { self.rounds + 1 };
+                    assert!(self.rounds < 100, "reads are fetched one by one: {operation:?}");
                     source.known.append(&mut source.missing);
                 }
                 ended => break ended,

@@ -165,6 +165,18 @@ fn a_unique_value_has_one_holder() {
     partition.check();
 }
 
+/// The id stands in the stored text even where the caller gave none; an index by it must know it too.
+#[test]
+fn an_index_by_id_holds_ids_that_were_made() {
+    let mut partition = Partition::new();
+    partition.call(&declare("things", &[("id", false)])).unwrap();
+    let made = partition.written(&create("things", "{}")).id;
+    partition.written(&create("things", r#"{"id":"!"}"#));
+    partition.written(&replace("things", "!", r#"{"x":1}"#));
+    assert_eq!(partition.ids(by_index("things", "id", 10)), ["!".to_owned(), made]);
+    partition.check();
+}
+
 #[test]
 fn indexed_fields_take_no_arrays_and_no_long_texts() {
     let mut partition = Partition::new();

@@ -7,10 +7,13 @@
 mod base;
 mod bytes;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod manifest;
 mod merge;
 #[cfg(test)]
 pub mod planted;
+mod reader;
 mod record;
 mod recovery;
 mod scan;
@@ -42,13 +45,12 @@ pub use self::{
 #[cfg(test)]
 pub use planted::Planted;
 
-use crate::engine::{CommittedRecord, Durability, Sequence};
+use crate::engine::Durability;
 use crate::env::files::Files;
 use crate::error::{Error, ErrorKind, Result};
 use base::Base;
 use failure::{file_failed, poisoned};
 use manifest::WriteFailure;
-use scan::Ending;
 use segment::{Segment, Spare};
 use tail::Tail;
 
@@ -232,76 +234,6 @@ impl Log {
             files,
         };
         Ok((log, report))
-    }
-
-    /// The newest visible operation and its engine time. After an open this is the start of the epoch, a
-    /// number that no record has: the next record gets the number behind it.
-    pub fn newest(&self) -> (Sequence, i64) {
-        let time = self.state.read().visible.time;
-        (self.newest.load(Ordering::Acquire), time)
-    }
-
-    /// The oldest `after` that [`Log::read_from`] takes.
-    pub fn oldest(&self) -> Sequence {
-        let state = self.state.read();
-        let base = state.base.as_ref().map_or(0, |base| base.footer.sequence);
-        state.segments.first().map_or(base, |first| first.header.previous)
-    }
-
-    /// Visible records behind `after`, oldest first: at most `max_records`, and once there is one, no more
-    /// than `max_bytes` of writes and events.
-    ///
-    /// # Errors
-    /// `Expired`: records behind `after` are no longer kept.
-    pub fn read_from(&self, after: Sequence, max_records: usize, max_bytes: usize) -> Result<Vec<CommittedRecord>> {
-        if after >= self.newest.load(Ordering::Acquire) {
-            return Ok(Vec::new());
-        }
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        for record in self.tail_iter(after)? {
-            let record = record?;
-            bytes += record.record.len();
-            if records.len() >= max_records || (bytes > max_bytes && !records.is_empty()) {
-                break;
-            }
-            records.push(record);
-        }
-        Ok(records)
-    }
-
-    /// The visible records behind `after`, as of now.
-    ///
-    /// # Errors
-    /// `Expired`: records behind `after` are no longer kept; start from [`Log::base_iter`].
-    pub fn tail_iter(&self, after: Sequence) -> Result<TailIter> {
-        let oldest = self.oldest();
-        let (segments, visible) = {
-            let state = self.state.read();
-            let last = state.visible.position.segment;
-            (state.segments.iter().filter(|segment| segment.id <= last).cloned().collect::<Vec<_>>(), state.visible)
-        };
-        if segments.first().map_or(oldest, |first| first.header.previous) > after {
-            return Err(Error::new(
-                ErrorKind::Expired,
-                "records behind this one are no longer kept; start from a fresh list",
-            )
-            .with("after", after)
-            .with("oldest", oldest));
-        }
-        let seek = segments.iter().rev().find(|segment| segment.header.previous <= after);
-        if let Some(segment) = seek.filter(|segment| segment.header.previous < after) {
-            scan::mark(segment, self.identity.database)?;
-        }
-        let ending = Ending { limit: Some(visible.position.offset), sequence: visible.sequence, hash: visible.hash };
-        Ok(TailIter::new(self.identity.database, segments, ending, after))
-    }
-
-    /// The base in key order and the operation it is at; none before the first merge. With
-    /// [`Log::tail_iter`] behind that operation it is everything there is.
-    pub fn base_iter(&self) -> Option<(BaseIter, Sequence)> {
-        let base = self.state.read().base.clone()?;
-        Some((base.iter(), base.footer.sequence))
     }
 
     /// The facts about this directory.

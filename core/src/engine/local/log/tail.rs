@@ -85,6 +85,7 @@ impl Log {
         self.sync_tail(&mut tail).map_err(|error| self.stop(&error))
     }
 
+    #[cfg(test)]
     /// Ends the current segment, so that a merge can fold all there is up to now.
     ///
     /// # Errors
@@ -102,6 +103,7 @@ impl Log {
         self.write_run(&mut tail, true, &[]).and_then(|()| self.sync_tail(&mut tail)).map_err(|error| self.stop(&error))
     }
 
+    #[cfg(test)]
     /// Starts a new epoch, at least `at_least`, and answers which: a promoted replica numbers its records
     /// above everything that the primary before it can have handed out.
     ///

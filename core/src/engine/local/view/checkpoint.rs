@@ -260,7 +260,7 @@ impl Shared {
         }
         self.store.flush()?;
         // The store went through a crash in the middle of a drain: believe it only after a full scan.
-        if frozen.repeated { self.compare(frozen.at, digest) } else { Ok(true) }
+        if frozen.repeated && self.options.compare_repeated { self.compare(frozen.at, digest) } else { Ok(true) }
     }
 
     fn changes<'a>(&'a self, memtable: &'a Memtable) -> Box<dyn Iterator<Item = Change> + 'a> {

@@ -68,10 +68,6 @@ impl Ordered for MemoryStore {
         false
     }
 
-    fn disk_bytes(&self) -> u64 {
-        0
-    }
-
     fn close(&self) -> StoreResult<()> {
         Ok(())
     }

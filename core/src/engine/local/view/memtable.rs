@@ -31,17 +31,7 @@ pub struct VersionedKey {
     sequence: Sequence,
 }
 
-impl VersionedKey {
-    /// The key without its version.
-    pub fn key(&self) -> &Bytes {
-        &self.key
-    }
-
-    /// The operation that wrote this version.
-    pub fn sequence(&self) -> Sequence {
-        self.sequence
-    }
-}
+impl VersionedKey {}
 
 /// A place in the order of a memtable, so that a lookup need not copy its key.
 trait Place {

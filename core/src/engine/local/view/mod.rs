@@ -30,16 +30,19 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::cache::RecordCache;
 use self::checkpoint::Maintenance;
-use self::digest::Digest;
+pub use self::digest::Digest;
 use self::gaps::Gaps;
 use self::memory_store::MemoryStore;
 use self::memtable::{Memtable, key_hash};
-use self::options::{Planted, StoreState, ViewOptions};
+use self::options::Planted;
+pub use self::options::{Checkpoint, CheckpointLog, StoreState, ViewOptions};
 use self::sled_store::SledStore;
 use self::snapshot::ViewSnapshot;
 use self::store::{Abandoned, Ordered, StoreResult};
 use self::tables::{Ended, Tables};
-use crate::engine::{Direction, KeyRange, Record, Sequence, Snapshot, Versioned, Write};
+#[cfg(test)]
+use crate::engine::Versioned;
+use crate::engine::{Direction, KeyRange, Record, Sequence, Snapshot, Write};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The read index of one partition: what the log says, key by key.
@@ -186,6 +189,7 @@ impl View {
         }
     }
 
+    #[cfg(test)]
     /// The newest published sequence.
     pub fn published(&self) -> Sequence {
         self.shared.published.load(Ordering::Acquire)
@@ -197,14 +201,10 @@ impl View {
         Arc::new(ViewSnapshot::new(Arc::clone(&self.shared), tables, sequence))
     }
 
-    /// The newest published value of `key`: what a snapshot of this moment answers, without making one.
-    ///
-    /// # Errors
-    /// `Unavailable` when the view was abandoned.
+    /// The newest published value of `key`.
+    #[cfg(test)]
     pub fn get(&self, key: &[u8]) -> Result<Option<Versioned>> {
-        let (tables, sequence) = self.shared.reading();
-        let read = snapshot::get(&self.shared, &tables, sequence, key);
-        read.map_err(|abandoned| self.shared.abandon(abandoned))
+        self.snapshot().get(key)
     }
 
     /// Whether the active memtable is full enough to drain it.
@@ -229,6 +229,7 @@ impl View {
         self.shared.moved.notify_all();
     }
 
+    #[cfg(test)]
     /// Whether the active memtable takes another group at once.
     pub fn has_room(&self) -> bool {
         self.shared.has_room()
@@ -252,6 +253,7 @@ impl View {
         Err(Error::new(ErrorKind::Overloaded, "writes wait for the view's drain"))
     }
 
+    #[cfg(test)]
     /// The last checkpoint and what the store held then; none while its content is not known to be whole.
     pub fn digest(&self) -> Option<(Sequence, Digest)> {
         *self.shared.known.lock()
@@ -267,11 +269,7 @@ impl View {
         self.shared.store.is_persistent()
     }
 
-    /// Bytes that the store uses on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        self.shared.store.disk_bytes()
-    }
-
+    #[cfg(test)]
     /// Bytes in the memtables, about.
     pub fn memtable_bytes(&self) -> usize {
         let tables = Arc::clone(&self.shared.current.read());

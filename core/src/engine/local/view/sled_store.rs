@@ -12,7 +12,7 @@
 //! - it panics, and a failed I/O thread lets callers wait for ever: `guarded`, and what failed is left alone
 //! - its lock outlives its handle: `close` waits for it, `open` tries again
 //! - dropping a handle panics when the last sync fails: only `close` drops one, on a thread of its own
-//! - it uses more memory than it is told, and its file never shrinks: a small cache, `disk_bytes`
+//! - it uses more memory than it is told: a small cache; its file shrinks only with a rebuild
 //! - snapshots are written at open only, so a long life means a slow open: the deadline grows with the file
 
 use std::fmt;
@@ -174,10 +174,6 @@ impl Ordered for SledStore {
 
     fn is_persistent(&self) -> bool {
         true
-    }
-
-    fn disk_bytes(&self) -> u64 {
-        self.data.metadata().map_or(0, |data| data.len())
     }
 
     fn close(&self) -> StoreResult<()> {

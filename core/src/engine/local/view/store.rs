@@ -100,8 +100,7 @@ pub trait Ordered: Send + Sync + fmt::Debug {
     fn flush(&self) -> StoreResult<()>;
     /// Whether the content is there after the process has ended.
     fn is_persistent(&self) -> bool;
-    /// Bytes used on disk.
-    fn disk_bytes(&self) -> u64;
+
     /// Gives files back; later calls answer [`Abandoned`].
     fn close(&self) -> StoreResult<()>;
 }

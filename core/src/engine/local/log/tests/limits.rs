@@ -34,7 +34,7 @@ fn records_that_do_not_fit_are_refused_before_any_write() {
     let value = vec![7; MAX_OPERATION_BYTES - 3];
     let first = log.append(&[put("k", &value[..MAX_OPERATION_BYTES - 10], 1)]).unwrap();
     log.sync().unwrap();
-    assert_eq!(log.read_from(first - 1, 1, 1).unwrap()[0].record.writes[0].len(), MAX_OPERATION_BYTES - 9);
+    assert_eq!(log.read_from(first - 1, 1, 1).unwrap()[0].record.writes[0].size(), MAX_OPERATION_BYTES - 9);
     assert_eq!(log.append(&[put("k", &value, 1)]).unwrap_err().kind(), ErrorKind::TooLarge);
 }
 

@@ -87,10 +87,6 @@ impl Ordered for Faulty {
         true
     }
 
-    fn disk_bytes(&self) -> u64 {
-        0
-    }
-
     fn close(&self) -> StoreResult<()> {
         self.step()
     }
