@@ -6,7 +6,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use kappa_benches::{Rounds, Stopwatch, describe, directory, is_soak, is_wanted, memory_peak, product_with_id, say};
+use kappa_benches::{
+    Rounds, Stopwatch, describe, directory, id, is_soak, is_wanted, memory_peak, product_with_id, say,
+};
 use kappa_core::{Definition, Document, IndexDefinition, Kappa};
 
 const ROLE: &str = "KAPPA_BENCH_ROLE";
@@ -110,10 +112,6 @@ fn remove_view(place: &Path) {
 
 fn setting(name: &str) -> String {
     std::env::var(name).expect("the parent gives it")
-}
-
-fn id(number: u64) -> String {
-    format!("01890000-0000-7000-8000-{number:012x}")
 }
 
 fn fill() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use heed::types::Bytes;
 use kappa_benches::{
-    Numbers, Rounds, Stopwatch, describe, directory, is_soak, is_wanted, product_with_id, say, settle,
+    Numbers, Rounds, Stopwatch, describe, directory, id, is_soak, is_wanted, product_with_id, say, settle,
 };
 use kappa_core::{Document, Kappa, Options, ViewKind};
 
@@ -37,10 +37,6 @@ impl Size {
         let step = self.documents / self.hot;
         (0..self.reads).map(|_| id(numbers.below(self.hot) * step)).collect()
     }
-}
-
-fn id(number: u64) -> String {
-    format!("01890000-0000-7000-8000-{number:012x}")
 }
 
 /// Something that answers an id with a value.

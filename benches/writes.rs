@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
 use kappa_benches::{
-    CountingFiles, Rounds, Spread, Stopwatch, describe, directory, is_soak, is_wanted, product, say, settle,
+    CountingFiles, Rounds, Spread, Stopwatch, cpu_seconds, describe, directory, is_soak, is_wanted, product, say,
+    settle,
 };
 use kappa_core::env::Env;
 use kappa_core::{Definition, Document, IndexDefinition, Kappa, Options, Products};
@@ -19,8 +20,9 @@ use kappa_core::{Definition, Document, IndexDefinition, Kappa, Options, Products
 use raw::Raw;
 use sqlite::Sqlite;
 
-const ROUNDS: usize = 7;
-const ROUND_SECONDS: f64 = 1.0;
+/// Many short rounds: what else the machine does then weighs on all subjects alike.
+const ROUNDS: usize = 15;
+const ROUND_SECONDS: f64 = 0.4;
 
 fn main() {
     if !is_wanted("writes") {
@@ -135,12 +137,16 @@ fn side_by_side(writers: usize, shape: Shape, goal: Option<f64>) {
     let mut of_group = Vec::new();
     for round in 0..=ROUNDS {
         settle();
+        let cpu_before = cpu_seconds();
         let (count, kappa) = database.run(writers, shape, ROUND_SECONDS);
+        let cpu = cpu_seconds() - cpu_before;
         let groups = database.files.take_groups();
         let group = (count as f64 / groups.len() as f64).round().max(1.0);
         settle();
         let bare = raw.run(&groups);
+        let cpu_before = cpu_seconds();
         let peer = sqlite.run(count, group as u64);
+        let cpu_of_peer = cpu_seconds() - cpu_before;
         // The first round fills caches and makes files.
         if round > 0 {
             rounds.add("kappa", count as f64 / kappa);
@@ -148,6 +154,8 @@ fn side_by_side(writers: usize, shape: Shape, goal: Option<f64>) {
             rounds.add("sqlite", count as f64 / peer);
             rounds.add("kappa, fdatasyncs/s", groups.len() as f64 / kappa);
             rounds.add("raw, fdatasyncs/s", groups.len() as f64 / bare);
+            rounds.add("kappa, us of CPU a product", cpu * 1e6 / count as f64);
+            rounds.add("sqlite, us of CPU a product", cpu_of_peer * 1e6 / count as f64);
             of_group.push(count as f64 / groups.len() as f64);
         }
     }
@@ -182,12 +190,14 @@ fn at_length(name: &str, seconds: usize) {
         run.join().expect("the writers do not panic")
     });
     per_second.print();
-    let bytes: usize = database.files.take_groups().iter().sum();
-    let rate = count as f64 / elapsed;
-    say(format_args!("  {count} products in {elapsed:.1} s: {rate:.0}/s, {} MiB of log", bytes >> 20));
+    let groups = database.files.take_groups();
+    let (rate, log) = (count as f64 / elapsed, groups.iter().sum::<usize>() >> 20);
+    say(format_args!("  {count} products in {elapsed:.1} s: {rate:.0}/s, {log} MiB of log"));
     let closing = Stopwatch::start();
     database.kappa.close().expect("the database closes");
     say(format_args!("  closing took {:.2} s", closing.seconds()));
+    let bare = Raw::new(place.path()).run(&groups);
+    say(format_args!("  raw took {bare:.1} s for the same groups afterwards: kappa / raw {:.3}", bare / elapsed));
 }
 
 #[expect(clippy::disallowed_methods, reason = "the measuring thread must not take a core from the writers")]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kappa_benches::{Stopwatch, product};
+use kappa_benches::{Stopwatch, id, product};
 use rusqlite::{Connection, params};
 
 /// A table of products with the same index.
@@ -30,7 +30,7 @@ impl Sqlite {
             let mut insert =
                 transaction.prepare_cached("INSERT INTO products VALUES (?1, ?2, ?3)").expect("the statement is right");
             for _ in 0..group.min(end - self.next) {
-                let id = format!("01890000-0000-7000-8000-{:012x}", self.next);
+                let id = id(self.next);
                 let document = product(self.next);
                 let price = (self.next % 100_000) as f64;
                 insert.execute(params![id, price, document]).expect("the id is new");

@@ -11,8 +11,8 @@ mod stopwatch;
 pub use arguments::{is_soak, is_wanted};
 pub use counting::CountingFiles;
 pub use directory::directory;
-pub use machine::{cpu_seconds, describe, memory_peak, settle};
-pub use product::{Numbers, product, product_with_id};
+pub use machine::{cpu_seconds, cpu_seconds_of, describe, memory_peak, pin_to, settle};
+pub use product::{Numbers, id, product, product_with_id};
 pub use rounds::{Rounds, Spread};
 pub use stopwatch::Stopwatch;
 

@@ -28,6 +28,30 @@ pub fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// Processor time that the threads of another process have used, those that ended excepted.
+pub fn cpu_seconds_of(process: u32) -> f64 {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return 0.0 };
+    let used = |thread: fs::DirEntry| {
+        let account = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        account.split(' ').next()?.parse::<u64>().ok()
+    };
+    threads.flatten().filter_map(used).sum::<u64>() as f64 / 1e9
+}
+
+/// Binds this thread, and those that it starts from now on, to one of the processors that it may use: the one at
+/// `place`, or the last where there are fewer.
+///
+/// # Panics
+/// When the system refuses.
+pub fn pin_to(place: usize) {
+    let allowed = rustix::thread::sched_getaffinity(None).expect("a thread knows its processors");
+    let processors = (0..rustix::thread::CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
+    let processor = processors.take(place + 1).last().expect("a thread has a processor");
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(processor);
+    rustix::thread::sched_setaffinity(None, &one).expect("a thread may give processors up");
+}
+
 /// Waits until background work of this process has ended, at most 20 s: otherwise the drain that one subject
 /// left behind would slow the next one.
 pub fn settle() {

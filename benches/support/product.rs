@@ -24,6 +24,11 @@ impl Numbers {
 /// Bytes of a product's text.
 const BYTES: usize = 300;
 
+/// An id as long as those that Kappa makes, and ascending as they do.
+pub fn id(number: u64) -> String {
+    format!("01890000-0000-7000-8000-{number:012x}")
+}
+
 /// A product of 300 bytes without an id.
 pub fn product(number: u64) -> String {
     sized(String::from("{"), number)
@@ -56,7 +61,7 @@ mod tests {
     fn a_product_has_300_bytes() {
         for number in [0, 7, 123_456_789] {
             assert_eq!(product(number).len(), BYTES);
-            assert_eq!(product_with_id("01890000-0000-7000-8000-000000000000", number).len(), BYTES);
+            assert_eq!(product_with_id(&id(number), number).len(), BYTES);
         }
     }
 }
