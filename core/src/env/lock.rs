@@ -17,7 +17,7 @@ const TEXT_BYTES: u64 = 128;
 /// Held as long as the value lives; the system gives it up when the process dies, however it dies.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
     same_boot: bool,
 }
 
@@ -48,13 +48,23 @@ impl DirectoryLock {
         let text = format!("{}\n{boot}\n", std::process::id());
         let replaced = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
         replaced.and_then(|_| file.write_all(text.as_bytes())).map_err(failed)?;
-        Ok(Self { _file: file, same_boot })
+        Ok(Self { file, same_boot })
     }
 
     /// Whether the machine has not been started again since the directory was last owned: then its files
     /// are as that process wrote them, however it ended.
     pub fn same_boot(&self) -> bool {
         self.same_boot
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file would not do while a child that was just forked has it too, until it executes its
+        // own program: the next open would be refused although nobody holds the directory.
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the lock goes with its file instead");
+        }
     }
 }
 
@@ -86,9 +96,12 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::Locked);
         assert!(refused.to_string().contains(&format!("pid={}", std::process::id())), "{refused}");
         assert!(!held.same_boot(), "nobody owned it before");
+        // Stands for a child between its fork and its own program.
+        let inherited = held.file.try_clone().expect("a second handle");
         drop(held);
         let again = DirectoryLock::take(directory.path()).expect("it is free again");
         assert_eq!(again.same_boot(), host_text(BOOT_ID).is_some());
+        drop(inherited);
         drop(again);
         std::fs::write(directory.path().join(FILE_NAME), "1\nanother start of the machine\n").expect("it is written");
         assert!(!DirectoryLock::take(directory.path()).expect("it is free").same_boot());

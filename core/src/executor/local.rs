@@ -100,7 +100,9 @@ impl Executor for Local {
         self.check_open()?;
         let engine = self.partition.engine();
         match start {
-            FeedStart::Now => Ok(self.cursor(Position::behind(engine.newest().0))),
+            // The state that a reader sees now, not the end of the log, which may be ahead of it: otherwise a
+            // list made behind this cursor could lack a change that the feed leaves out too.
+            FeedStart::Now => Ok(self.cursor(Position::behind(engine.snapshot()?.sequence()))),
             FeedStart::Oldest => Ok(self.cursor(Position::behind(engine.oldest()))),
             FeedStart::After(text) => {
                 let position = self.position(&text)?;

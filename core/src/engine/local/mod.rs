@@ -149,7 +149,12 @@ impl Engine for LocalEngine {
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the database is closed"));
         }
-        self.shared.log.read_from(after, limit, MAX_PAGE_BYTES)
+        // The log knows a group a moment before the view does. Whoever learns of a change here must find it
+        // when it reads, so what is not published yet comes with the next call.
+        let published = self.shared.view.read().published();
+        let mut records = self.shared.log.read_from(after, limit, MAX_PAGE_BYTES)?;
+        records.truncate(records.partition_point(|record| record.sequence <= published));
+        Ok(records)
     }
 
     fn oldest(&self) -> Sequence {
