@@ -123,7 +123,7 @@ fn every_call(steps: &[Step], fault: Fault) -> Verdict<(usize, usize)> {
 /// callers must learn what to do, nothing may hang, and a new start must work.
 #[test]
 fn a_call_that_fails_loses_nothing_that_was_acknowledged() {
-    let steps = plan(SEED, 200);
+    let steps = plan(SEED, 120);
     for fault in Fault::ALL {
         let met = every_call(&steps, fault);
         let (calls, stopped) = met.unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
