@@ -13,8 +13,9 @@ use crate::env::lock::DirectoryLock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::local::{About, Local};
 use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
-use crate::operation::{Answer, Operation};
+use crate::operation::{Answer, CollectionName, Operation};
 use crate::options::Options;
+use crate::store::handle::{Batch, Collection, Products, Users};
 
 /// Where the only partition lies within the data directory.
 const PARTITION: &str = "partition-0000";
@@ -30,14 +31,14 @@ impl Kappa {
     /// `Locked` with the holder's pid; `Damaged` with file and offset; `Unavailable` when the
     /// directory cannot be used.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(directory, Options::default(), Env::default())
+        Self::open_with(directory, &Options::default(), &Env::default())
     }
 
     /// Opens with the caller's options and doors to the outside.
     ///
     /// # Errors
     /// As [`Kappa::open`]; `Unsupported` for a durability the engine does not give.
-    pub fn open_with(directory: impl AsRef<Path>, options: Options, env: Env) -> Result<Self> {
+    pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
         let directory = directory.as_ref();
         let unusable = |error: std::io::Error| {
             let error = Error::new(ErrorKind::Unavailable, "the data directory cannot be used").caused_by(error);
@@ -45,12 +46,13 @@ impl Kappa {
         };
         env.files.create_dir_all(directory).map_err(unusable)?;
         let lock = DirectoryLock::take(directory)?;
-        let (engine, report) = LocalEngine::open(directory.join(PARTITION), options.local()?, env.clone())?;
+        let (engine, report) =
+            LocalEngine::open(directory.join(PARTITION), options.local(lock.same_boot())?, env.clone())?;
         for finding in &report.findings {
             tracing::warn!(finding, "recovered");
         }
         let about = About { database: engine.database(), view: options.view.name(), recovery: report.findings };
-        Ok(Self(Arc::new(Local::start(Arc::new(engine), about, Some(lock), &options, &env)?)))
+        Ok(Self(Arc::new(Local::start(Arc::new(engine), about, Some(lock), options, env)?)))
     }
 
     /// A database in memory: gone when the last handle is.
@@ -70,6 +72,29 @@ impl Kappa {
         self.0.submit(operation, options)
     }
 
+    /// Products.
+    pub fn products(&self) -> Products {
+        Products::new(Arc::clone(&self.0))
+    }
+
+    /// Users.
+    pub fn users(&self) -> Users {
+        Users::new(Arc::clone(&self.0))
+    }
+
+    /// The collection `name`; it need not be there yet.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that breaks the rule of [`CollectionName`].
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        Ok(Collection::new(Arc::clone(&self.0), CollectionName::new(name)?))
+    }
+
+    /// Writes that happen together or not at all.
+    pub fn batch(&self) -> Batch {
+        Batch::new(Arc::clone(&self.0))
+    }
+
     /// The change feed.
     ///
     /// # Errors
@@ -85,6 +110,15 @@ impl Kappa {
     /// `Closed` after close.
     pub fn info(&self) -> Result<Info> {
         self.0.info()
+    }
+
+    /// Reads everything that is stored and says in words what is damaged, with file and offset;
+    /// nothing when all is well. Takes as long as reading the data directory does; calls go on meanwhile.
+    ///
+    /// # Errors
+    /// `Unavailable` when a file cannot be read at all; `Closed` after close.
+    pub fn check(&self) -> Result<Vec<String>> {
+        self.0.check()
     }
 
     /// Waits for writes in flight and background work, marks a clean end and releases the lock.

@@ -1,5 +1,4 @@
 //! Kappa: the backend core of a small team in one native library.
-#![allow(dead_code, reason = "removed when the layers below are joined")]
 
 mod error;
 mod kappa;
@@ -11,6 +10,10 @@ mod executor;
 mod operation;
 mod partition;
 mod store;
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub mod cpu;
 pub mod random;
@@ -24,4 +27,5 @@ pub use operation::{
     Version,
 };
 pub use options::{Options, ViewKind};
-pub use store::document::Document;
+pub use store::document::{Document, IntoDocument};
+pub use store::handle::{Batch, Collection, Entries, List, Products, Users, WriteOptions};

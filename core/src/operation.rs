@@ -103,13 +103,32 @@ impl fmt::Display for CollectionName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IndexDefinition {
-    /// How queries name it; the field's name unless given.
+    /// How queries name it; as its field where this is empty or not given.
+    #[serde(default)]
     pub name: String,
     /// The top-level field it orders by.
     pub field: String,
     /// Whether two documents may not share a value.
     #[serde(default)]
     pub unique: bool,
+}
+
+impl IndexDefinition {
+    /// An index by `field`, named as it.
+    pub fn by(field: impl Into<String>) -> Self {
+        Self { name: String::new(), field: field.into(), unique: false }
+    }
+
+    /// The same index, in which two documents may not share a value.
+    #[must_use]
+    pub fn unique(self) -> Self {
+        Self { unique: true, ..self }
+    }
+
+    /// How queries name it.
+    pub fn name(&self) -> &str {
+        if self.name.is_empty() { &self.field } else { &self.name }
+    }
 }
 
 /// What a collection promises beyond keeping documents.
@@ -120,7 +139,8 @@ pub struct Definition {
     pub indexes: Vec<IndexDefinition>,
     /// The field whose value decides the partition; the id where none is named.
     pub partition_field: Option<String>,
-    /// How long a document lives after its last write, in milliseconds, unless the write says otherwise.
+    /// How long a document lives after it was created or replaced, in milliseconds, unless the write says
+    /// otherwise; an update keeps the end it has.
     pub ttl_ms: Option<u64>,
 }
 
@@ -146,10 +166,17 @@ pub enum Order {
         /// The index's name.
         index: String,
         /// The first value wanted; none means from the first.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
         from: Option<Value>,
         /// The last value wanted, itself included; none means to the last.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
         to: Option<Value>,
     },
+}
+
+/// A bound that is null is a bound; one that is missing is none.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// One page of a list.
@@ -172,6 +199,7 @@ mod direction {
     //! A direction as a boolean: whether the list runs backward.
     use super::{Deserialize, Direction, Serialize};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
     pub(super) fn serialize<S: serde::Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok, S::Error> {
         (*direction == Direction::Backward).serialize(serializer)
     }
@@ -333,6 +361,30 @@ pub enum Answer {
     More(bool),
 }
 
+impl Answer {
+    /// Moves every version from `from` on by `by`: for engines that number a record otherwise than its
+    /// writer expected.
+    pub fn renumber(&mut self, from: Sequence, by: Sequence) {
+        let renumber = |entry: &mut Entry| {
+            if entry.version.0 >= from {
+                entry.version.0 += by;
+            }
+        };
+        match self {
+            Self::Written(entry) | Self::Entry(Some(entry)) => renumber(entry),
+            Self::Entries(entries) => entries.iter_mut().flatten().for_each(renumber),
+            Self::Page(page) => page.entries.iter_mut().for_each(renumber),
+            Self::Batch(answers) => answers.iter_mut().for_each(|answer| answer.renumber(from, by)),
+            Self::Entry(None)
+            | Self::Deleted(_)
+            | Self::Count(_)
+            | Self::Collection(_)
+            | Self::Collections(_)
+            | Self::More(_) => {}
+        }
+    }
+}
+
 impl Operation {
     /// Whether the operation can never write; such operations need no committer.
     pub fn is_read(&self) -> bool {
@@ -363,9 +415,9 @@ impl Operation {
         const FIXED: usize = 128;
         FIXED
             + match self {
-                Self::Create { document, .. } => document.text().len(),
-                Self::Replace { id, document, .. } => id.len() + document.text().len(),
-                Self::Update { id, patch, .. } => id.len() + patch.text().len(),
+                Self::Create { document, .. } => document.len(),
+                Self::Replace { id, document, .. } => id.len() + document.len(),
+                Self::Update { id, patch, .. } => id.len() + patch.len(),
                 Self::Delete { id, .. } | Self::Get { id, .. } => id.len(),
                 Self::GetMany { ids, .. } => ids.iter().map(String::len).sum(),
                 Self::Batch(operations) => operations.iter().map(Self::len).sum(),
@@ -387,31 +439,15 @@ pub fn run(operation: &Operation, transaction: &mut Transaction<'_>) -> Run<Answ
     crate::store::run(operation, transaction)
 }
 
-/// As [`run`], and safe to repeat: the same key with the same operation answers what the first run did.
+/// As [`run`], but a second time under the same idempotency key gives the first answer again.
 ///
 /// # Errors
-/// `Conflict` when the key came with another operation.
-pub fn run_once(operation: &Operation, key: &str, transaction: &mut Transaction<'_>) -> Run<Answer> {
-    crate::store::run_once(operation, key, transaction)
+/// As [`run`]; `Conflict` when the key came with another operation, `Overloaded` when too many are kept.
+pub fn run_idempotent(operation: &Operation, key: &str, transaction: &mut Transaction<'_>) -> Run<Answer> {
+    crate::store::run_idempotent(operation, key, transaction)
 }
 
-/// Moves every version at or above `from` by `by`.
+/// Moves the versions of `answer`, see [`Answer::renumber`].
 pub fn renumber(answer: &mut Answer, from: Sequence, by: Sequence) {
-    let moved = |entry: &mut Entry| {
-        if entry.version.0 >= from {
-            entry.version.0 += by;
-        }
-    };
-    match answer {
-        Answer::Written(entry) | Answer::Entry(Some(entry)) => moved(entry),
-        Answer::Entries(entries) => entries.iter_mut().flatten().for_each(moved),
-        Answer::Page(page) => page.entries.iter_mut().for_each(moved),
-        Answer::Batch(answers) => answers.iter_mut().for_each(|answer| renumber(answer, from, by)),
-        Answer::Entry(None)
-        | Answer::Deleted(_)
-        | Answer::Count(_)
-        | Answer::Collection(_)
-        | Answer::Collections(_)
-        | Answer::More(_) => {}
-    }
+    answer.renumber(from, by);
 }

@@ -63,7 +63,7 @@ impl Default for Options {
             memtable_bytes: 32 << 20,
             cache_bytes: 32 << 20,
             log_retention_bytes: 1 << 30,
-            log_retention: Duration::from_secs(7 * 24 * 3_600),
+            log_retention: Duration::from_hours(7 * 24),
             segment_bytes: 32 << 20,
             merge_bytes: 256 << 20,
         }
@@ -71,8 +71,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The same settings in the terms of the local engine.
-    pub(crate) fn local(&self) -> Result<LocalOptions> {
+    /// The same settings in the terms of the local engine; `same_boot` as the directory lock found it.
+    pub(crate) fn local(&self, same_boot: bool) -> Result<LocalOptions> {
         let segment_bytes = u32::try_from(self.segment_bytes).ok().filter(|bytes| (4 << 20..=1 << 30).contains(bytes));
         let segment_bytes = segment_bytes.ok_or_else(|| {
             Error::invalid("a segment of the log has 4 MiB to 1 GiB").with("segment_bytes", self.segment_bytes)
@@ -91,6 +91,6 @@ impl Options {
             cache_bytes: self.cache_bytes,
             ..ViewOptions::default()
         };
-        Ok(LocalOptions { log, view, view_kind: self.view, room_wait: self.deadline })
+        Ok(LocalOptions { log, view, view_kind: self.view, same_boot, room_wait: self.deadline })
     }
 }

@@ -1,2 +1,5 @@
-//! The command line of the server.
-fn main() {}
+//! The `kappa-server` program.
+
+fn main() -> std::process::ExitCode {
+    kappa_server::run()
+}

@@ -67,6 +67,7 @@ impl KeyRange {
         Self { start: Bytes::copy_from_slice(prefix), end: after_prefix(prefix) }
     }
 
+    #[cfg(test)]
     /// Whether `key` lies in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         key >= &self.start[..] && self.end.as_ref().is_none_or(|end| key < &end[..])
@@ -182,17 +183,12 @@ impl Write {
     }
 
     /// Bytes of key and value.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             Self::Put { key, value } => key.len() + value.len(),
             Self::Delete { key } => key.len(),
             Self::Add { key, .. } => key.len() + 8,
         }
-    }
-
-    /// Whether nothing is written.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -239,7 +235,7 @@ impl Record {
     pub fn len(&self) -> usize {
         let events: usize =
             self.events.iter().map(|event| event.collection.len() + event.id.len() + event.key.len()).sum();
-        self.writes.iter().map(Write::len).sum::<usize>() + events
+        self.writes.iter().map(Write::size).sum::<usize>() + events
     }
 
     /// Whether the operation wrote nothing.
@@ -346,6 +342,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
     fn history(&self, after: Sequence, limit: usize) -> Result<Vec<CommittedRecord>>;
     /// The oldest `after` that [`Engine::history`] still takes.
     fn oldest(&self) -> Sequence;
+    /// Reads everything that is stored and says in words what is damaged: nothing when all is well.
+    fn check(&self) -> Result<Vec<String>>;
     /// Waits for background work, marks a clean end and gives files back. Later calls answer `Closed`.
     fn close(&self, within: Duration) -> Result<()>;
 }

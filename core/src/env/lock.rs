@@ -6,12 +6,19 @@ use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
+use super::host::host_text;
+
 const FILE_NAME: &str = "LOCK";
+/// What the kernel draws anew at each start of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Pid and boot id are shorter.
+const TEXT_BYTES: u64 = 128;
 
 /// Held as long as the value lives; the system gives it up when the process dies, however it dies.
 #[derive(Debug)]
 pub struct DirectoryLock {
     _file: File,
+    same_boot: bool,
 }
 
 impl DirectoryLock {
@@ -32,18 +39,30 @@ impl DirectoryLock {
             Err(TryLockError::WouldBlock) => return Err(held_by_another(&mut file, directory)),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // The text is for people and for the message above; the lock itself is the kernel's.
-        let text = format!("{}\n", std::process::id());
-        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed)?;
-        Ok(Self { _file: file })
+        let mut before = String::new();
+        // A file that is not ours says nothing; it is replaced.
+        let _ = (&file).take(TEXT_BYTES).read_to_string(&mut before);
+        let boot = host_text(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default();
+        let same_boot = !boot.is_empty() && before.lines().nth(1) == Some(boot.as_str());
+        // The pid is for the message below; the lock itself is the kernel's.
+        let text = format!("{}\n{boot}\n", std::process::id());
+        let replaced = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
+        replaced.and_then(|_| file.write_all(text.as_bytes())).map_err(failed)?;
+        Ok(Self { _file: file, same_boot })
+    }
+
+    /// Whether the machine has not been started again since the directory was last owned: then its files
+    /// are as that process wrote them, however it ended.
+    pub fn same_boot(&self) -> bool {
+        self.same_boot
     }
 }
 
 fn held_by_another(file: &mut File, directory: &Path) -> Error {
     let mut text = String::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(32).read_to_string(&mut text));
-    let pid = match read {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
+    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(TEXT_BYTES).read_to_string(&mut text));
+    let pid = match (read, text.lines().next()) {
+        (Ok(_), Some(pid)) if !pid.is_empty() => pid.to_owned(),
         _ => "unknown".to_owned(),
     };
     let message = if pid == std::process::id().to_string() {
@@ -66,7 +85,12 @@ mod tests {
         let refused = DirectoryLock::take(directory.path()).expect_err("it is held");
         assert_eq!(refused.kind(), ErrorKind::Locked);
         assert!(refused.to_string().contains(&format!("pid={}", std::process::id())), "{refused}");
+        assert!(!held.same_boot(), "nobody owned it before");
         drop(held);
-        DirectoryLock::take(directory.path()).expect("it is free again");
+        let again = DirectoryLock::take(directory.path()).expect("it is free again");
+        assert_eq!(again.same_boot(), host_text(BOOT_ID).is_some());
+        drop(again);
+        std::fs::write(directory.path().join(FILE_NAME), "1\nanother start of the machine\n").expect("it is written");
+        assert!(!DirectoryLock::take(directory.path()).expect("it is free").same_boot());
     }
 }

@@ -122,7 +122,7 @@ impl Executor for Local {
                 let committed = partition.listen();
                 let (events, behind) = feed::read(partition.engine().as_ref(), position)?;
                 if !events.is_empty() {
-                    let changes = events.into_iter().map(|event| change(database, event)).collect();
+                    let changes = events.into_iter().map(|event| change(database, event)).collect::<Result<_>>()?;
                     return Ok((changes, cursor::encode(database, PARTITION, behind)));
                 }
                 if behind == position {
@@ -147,6 +147,11 @@ impl Executor for Local {
         })
     }
 
+    fn check(&self) -> Result<Vec<String>> {
+        self.check_open()?;
+        self.partition.engine().check()
+    }
+
     fn close(&self) -> Result<()> {
         let Some(held) = self.held.lock().take() else { return Ok(()) };
         let Held { _maintenance: maintenance, _lock: lock } = held;
@@ -165,15 +170,15 @@ impl Drop for Local {
     }
 }
 
-fn change(database: [u8; 16], committed: feed::Committed) -> Change {
+fn change(database: [u8; 16], committed: feed::Committed) -> Result<Change> {
     let feed::Committed { position, time, event, value } = committed;
-    Change {
+    Ok(Change {
         cursor: cursor::encode(database, PARTITION, position),
         collection: event.collection.to_string(),
         id: event.id.to_string(),
         kind: event.kind,
         version: Version(position.sequence),
         time,
-        document: value.as_ref().and_then(store::stored_document),
-    }
+        document: value.as_ref().map(store::stored_document).transpose()?,
+    })
 }

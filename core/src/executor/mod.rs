@@ -1,6 +1,8 @@
 //! Who runs an operation, and the answer that comes later.
 
 pub mod cursor;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod local;
 mod maintenance;
 mod pending;
@@ -87,6 +89,8 @@ pub trait Executor: Send + Sync + fmt::Debug {
     fn changes(&self, cursor: String) -> Pending<(Vec<Change>, String)>;
     /// How the database stands.
     fn info(&self) -> Result<Info>;
+    /// Reads everything that is stored and says in words what is damaged.
+    fn check(&self) -> Result<Vec<String>>;
     /// Finishes what was taken in and gives everything back.
     fn close(&self) -> Result<()>;
 }

@@ -22,7 +22,7 @@ impl Domain for Rules {
     fn run(&self, call: &Call, transaction: &mut Transaction<'_>) -> Run<Answer> {
         match &call.idempotency_key {
             None => operation::run(&call.operation, transaction),
-            Some(key) => operation::run_once(&call.operation, key, transaction),
+            Some(key) => operation::run_idempotent(&call.operation, key, transaction),
         }
     }
 

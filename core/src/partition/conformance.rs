@@ -39,8 +39,8 @@ impl Domain for Closures {
     }
 
     fn renumber(&self, answer: &mut i64, from: Sequence, by: Sequence) {
-        if *answer >= from as i64 {
-            *answer += by as i64;
+        if *answer >= from.cast_signed() {
+            *answer += by.cast_signed();
         }
     }
 }
@@ -80,7 +80,7 @@ fn key(text: &str) -> Bytes {
 fn put(text: &'static str, value: &'static str) -> impl Fn(&mut Transaction<'_>) -> Run<i64> + Send + Sync {
     move |transaction| {
         transaction.put(key(text), key(value))?;
-        Ok(transaction.version() as i64)
+        Ok(transaction.version().cast_signed())
     }
 }
 
@@ -110,7 +110,7 @@ fn engines_of_one_process() -> Vec<(Arc<dyn Engine>, Option<tempfile::TempDir>)>
     let local = |view: ViewKind| -> (Arc<dyn Engine>, _) {
         let directory = tempfile::tempdir().expect("a directory is made");
         let options = Options { view, segment_bytes: 4 << 20, ..Options::default() };
-        let options = options.local().expect("the options are within bounds");
+        let options = options.local(true).expect("the options are within bounds");
         let (engine, _) = LocalEngine::open(directory.path().join("log"), options, Env::default()).expect("it opens");
         (Arc::new(engine), Some(directory))
     };
@@ -125,12 +125,12 @@ fn of_two_conditional_updates_in_one_group_one_wins() {
         let version = submit(one, put("a", "old")).wait().expect("written");
         let update = move |value: &'static str| {
             move |transaction: &mut Transaction<'_>| {
-                let seen = transaction.get(b"a")?.map(|versioned| versioned.sequence as i64);
+                let seen = transaction.get(b"a")?.map(|versioned| versioned.sequence.cast_signed());
                 if seen != Some(version) {
                     return Err(Error::new(ErrorKind::VersionMismatch, "written since").into());
                 }
                 transaction.put(key("a"), key(value))?;
-                Ok(transaction.version() as i64)
+                Ok(transaction.version().cast_signed())
             }
         };
         let (release, held) = hold(one);
@@ -143,7 +143,11 @@ fn of_two_conditional_updates_in_one_group_one_wins() {
         assert_eq!(won.len(), 1);
         assert!(lost.iter().all(|outcome| outcome.as_ref().is_err_and(|e| e.kind() == ErrorKind::VersionMismatch)));
         let newest = one.engine().snapshot().expect("read").get(b"a").expect("read").expect("there");
-        assert_eq!(newest.sequence as i64, *won[0].as_ref().expect("won"), "the answer names the stored version");
+        assert_eq!(
+            newest.sequence.cast_signed(),
+            *won[0].as_ref().expect("won"),
+            "the answer names the stored version"
+        );
     });
 }
 

@@ -56,11 +56,6 @@ impl Layer {
         self.keys.is_empty()
     }
 
-    /// How many keys changed.
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
     /// Every change in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Change)> {
         self.keys.iter().map(|(key, changed)| (key, &changed.change))
@@ -110,7 +105,7 @@ impl Layer {
             return;
         }
         let changes = self.keys.range(covered.bounds());
-        let mut changes: Box<dyn Iterator<Item = (&Bytes, &Changed)>> = match direction {
+        let mut laid: Box<dyn Iterator<Item = (&Bytes, &Changed)>> = match direction {
             Direction::Forward => Box::new(changes),
             Direction::Backward => Box::new(changes.rev()),
         };
@@ -118,23 +113,23 @@ impl Layer {
             Direction::Forward => left < right,
             Direction::Backward => left > right,
         };
-        let mut next = changes.next();
+        let mut next = laid.next();
         for entry in page {
             while let Some((key, changed)) = next.filter(|(key, _)| before(key, &entry.key)) {
                 merged.extend(laid_over(key, changed, None));
-                next = changes.next();
+                next = laid.next();
             }
             match next.filter(|(key, _)| **key == entry.key) {
-                Some((key, changed)) => {
-                    merged.extend(laid_over(key, changed, Some(&entry.value)));
-                    next = changes.next();
+                Some((key, newer)) => {
+                    merged.extend(laid_over(key, newer, Some(&entry.value)));
+                    next = laid.next();
                 }
                 None => merged.push(entry),
             }
         }
         while let Some((key, changed)) = next {
             merged.extend(laid_over(key, changed, None));
-            next = changes.next();
+            next = laid.next();
         }
     }
 }

@@ -152,11 +152,6 @@ impl<D: Domain> Partition<D> {
         &self.shared.engine
     }
 
-    /// Engine time in milliseconds.
-    pub fn now(&self) -> i64 {
-        self.shared.time.now()
-    }
-
     /// Rings once after the next commit. Listen first, then look: a commit between the two is not missed.
     pub fn listen(&self) -> EventListener {
         self.shared.committed.listen()

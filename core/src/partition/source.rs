@@ -101,12 +101,12 @@ pub struct LayeredReads<'a> {
 
 impl Source for LayeredReads<'_> {
     fn get(&mut self, key: &[u8]) -> Run<Option<Versioned>> {
-        let reads = &mut self.reads;
+        let reads = &mut *self.reads;
         self.before.get(key, || reads.get(key))
     }
 
     fn scan(&mut self, range: &KeyRange, direction: Direction, limit: usize) -> Run<Vec<KeyValue>> {
-        let reads = &mut self.reads;
+        let reads = &mut *self.reads;
         self.before.scan(range, direction, limit, |range, limit| reads.scan(range, direction, limit))
     }
 

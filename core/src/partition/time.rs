@@ -31,9 +31,11 @@ struct State {
 }
 
 impl EngineTime {
-    /// Starts at the wall clock, or at `newest` (the last record's time) where that is later.
+    /// Starts at the wall clock, or behind `newest` (the last record's time) where that is later.
     pub fn new(clock: Arc<dyn Clock>, newest: i64) -> Self {
-        let ms = clock.wall_ms().max(newest);
+        // A record does not say which place within its millisecond it had, so that millisecond is used up:
+        // otherwise a document could come before older ones in creation order.
+        let ms = clock.wall_ms().max(newest.saturating_add(1));
         let state = State { ms, boot: clock.boot_ms(), drift: 0, last: Moment { ms, tick: 0 } };
         Self { clock, state: Mutex::new(state) }
     }
@@ -62,7 +64,7 @@ impl EngineTime {
     fn advance(&self, state: &mut State) -> i64 {
         let elapsed = self.clock.boot_ms().saturating_sub(state.boot);
         let spread = i64::try_from(elapsed.min(COMPARE_MS)).unwrap_or(i64::MAX);
-        let slewed = state.drift * spread / COMPARE_MS as i64;
+        let slewed = state.drift * spread / COMPARE_MS.cast_signed();
         let now = state.ms.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX)).saturating_add(slewed);
         if elapsed >= COMPARE_MS {
             let ahead = self.clock.wall_ms().saturating_sub(now);
@@ -94,16 +96,16 @@ mod tests {
         clock.set_wall(-10 * 365 * 86_400_000);
         clock.advance(COMPARE_MS + 1);
         let after = time.draw();
-        assert_eq!(after.ms - before.ms, COMPARE_MS as i64 + 1);
+        assert_eq!(after.ms - before.ms, COMPARE_MS.cast_signed() + 1);
         clock.advance(COMPARE_MS);
-        assert_eq!(time.draw().ms - after.ms, COMPARE_MS as i64, "a jump is not followed");
+        assert_eq!(time.draw().ms - after.ms, COMPARE_MS.cast_signed(), "a jump is not followed");
     }
 
     /// A log written by a machine whose clock ran ahead must still get later times.
     #[test]
     fn time_starts_behind_the_newest_record() {
         let (_, time) = engine_time(5_000_000);
-        assert!(time.draw() > Moment { ms: 5_000_000, tick: 0 });
+        assert!(time.draw() > Moment { ms: 5_000_000, tick: u16::MAX });
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Moment {
         (ms << 16 | u64::from(self.tick)).to_be_bytes()
     }
 
+    #[cfg(test)]
     /// The moment that [`Moment::to_bytes`] wrote.
     pub fn from_bytes(bytes: [u8; 8]) -> Self {
         let joined = u64::from_be_bytes(bytes);
@@ -168,6 +169,11 @@ impl<'a> Transaction<'a> {
     /// Whether anything was written so far.
     pub fn is_read_only(&self) -> bool {
         self.own.is_empty() && self.events.is_empty()
+    }
+
+    /// Bytes of keys, values and events so far, as counted against the limit of one operation.
+    pub fn written(&self) -> usize {
+        self.bytes
     }
 
     /// The record of this operation; adds stay adds.

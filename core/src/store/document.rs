@@ -9,7 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+
+use super::json_text;
+
+/// The text of a document is at most this long.
+pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
 /// One JSON object: its text with every digit kept, and its fields once somebody asks.
 ///
@@ -23,14 +28,19 @@ struct Inner {
 }
 
 impl Document {
-    /// The object that `text` holds.
+    /// The object that `text` holds, kept without the white space between its parts.
     ///
     /// # Errors
-    /// `InvalidInput` when it is not one JSON object.
+    /// `TooLarge` above 1 MiB; `InvalidInput` when it is not one JSON object, has a field twice or is
+    /// nested deeper than 32.
     pub fn parse(text: impl Into<Bytes>) -> Result<Self> {
         let text = text.into();
+        check_size(text.len())?;
         let fields: Map<String, Value> =
             serde_json::from_slice(&text).map_err(|error| Error::invalid("not a JSON object").caused_by(error))?;
+        let checked = std::str::from_utf8(&text).map_err(|error| Error::invalid("not UTF-8").caused_by(error))?;
+        let compact = json_text::check(checked)?;
+        let text = compact.map_or(text, Bytes::from);
         Ok(Self(Arc::new(Inner { text, fields: OnceLock::from(fields) })))
     }
 
@@ -54,9 +64,45 @@ impl Document {
         Self::parse(text)
     }
 
+    /// The same object with `id` as its first field. Only the text grows: the fields are not written anew.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it has an id already; `TooLarge` when it would be over 1 MiB.
+    pub fn with_id(&self, id: &str) -> Result<Self> {
+        if self.fields().contains_key("id") {
+            return Err(Error::invalid("the document has an id already"));
+        }
+        let text = &self.0.text;
+        let fields = text[1..].trim_ascii_start();
+        let comma = if fields.first() == Some(&b'}') { "" } else { "," };
+        let quoted = serde_json::to_string(id).expect("a string has a JSON text");
+        let mut prefixed = format!("{{\"id\":{quoted}{comma}").into_bytes();
+        check_size(prefixed.len() + fields.len())?;
+        prefixed.extend_from_slice(fields);
+        Ok(Self(Arc::new(Inner { text: prefixed.into(), fields: OnceLock::new() })))
+    }
+
+    /// Checks what [`Document::from_fields`] made against the limit.
+    ///
+    /// # Errors
+    /// `TooLarge` above 1 MiB.
+    pub fn check_size(&self) -> Result<()> {
+        check_size(self.0.text.len())
+    }
+
     /// The JSON text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.0.text).expect("a document's text was parsed or made as UTF-8")
+    }
+
+    /// The bytes of the JSON text.
+    pub fn len(&self) -> usize {
+        self.0.text.len()
+    }
+
+    /// Never: an object has its braces.
+    pub fn is_empty(&self) -> bool {
+        false
     }
 
     /// The JSON text, shared.
@@ -85,6 +131,12 @@ impl PartialEq for Document {
     }
 }
 
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
@@ -93,6 +145,9 @@ impl fmt::Debug for Document {
 
 impl Serialize for Document {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_str(self.text());
+        }
         let raw: &RawValue = serde_json::from_str(self.text()).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
     }
@@ -100,7 +155,96 @@ impl Serialize for Document {
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        Self::parse(raw.get().to_owned()).map_err(serde::de::Error::custom)
+        let text = if deserializer.is_human_readable() {
+            Box::<RawValue>::deserialize(deserializer)?.get().to_owned()
+        } else {
+            String::deserialize(deserializer)?
+        };
+        Self::parse(text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a method that takes a document accepts: a [`Document`], a JSON value, or a reference to
+/// anything that serialises to one JSON object.
+pub trait IntoDocument {
+    /// The document.
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    fn into_document(self) -> Result<Document>;
+}
+
+impl IntoDocument for Document {
+    fn into_document(self) -> Result<Document> {
+        Ok(self)
+    }
+}
+
+impl IntoDocument for Value {
+    fn into_document(self) -> Result<Document> {
+        Document::new(&self)
+    }
+}
+
+impl<T: Serialize> IntoDocument for &T {
+    fn into_document(self) -> Result<Document> {
+        Document::new(self)
+    }
+}
+
+fn check_size(bytes: usize) -> Result<()> {
+    if bytes > MAX_DOCUMENT_BYTES {
+        let error = Error::new(ErrorKind::TooLarge, "a document is at most 1 MiB; keep files and pictures beside it");
+        return Err(error.with("bytes", bytes).with("limit", MAX_DOCUMENT_BYTES));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A price that comes back with other digits is another price.
+    #[test]
+    fn digits_and_order_of_fields_are_kept() {
+        let text = r#"{"z":1.10,"a":12345678901234567890.00100,"m":1e+400,"n":-0.0}"#;
+        let document = Document::parse(text).expect("a document");
+        assert_eq!(document.text(), text);
+        assert_eq!(Document::from_fields(document.fields().clone()).text(), text);
+    }
+
+    #[test]
+    fn only_objects_of_bounded_size_are_documents() {
+        for text in ["", "[]", "1", "\"a\"", "{", "{}x", "{\"a\":1,}", "{\"a\":\"\u{1}\"}", "{'a':1}"] {
+            let error = Document::parse(text).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "text={text}");
+        }
+        assert_eq!(Document::parse(&b"{\"a\":\"\xff\"}"[..]).expect_err("not text").kind(), ErrorKind::InvalidInput);
+        let sized = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8));
+        assert_eq!(Document::parse(sized(MAX_DOCUMENT_BYTES)).expect("fits").text().len(), MAX_DOCUMENT_BYTES);
+        let error = Document::parse(sized(MAX_DOCUMENT_BYTES + 1)).expect_err("too large");
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn an_id_is_put_first_and_escaped() {
+        let id = "a\"b";
+        for (text, expected) in [("{ }", r#"{"id":"a\"b"}"#), (r#"{ "x": [1, 2] }"#, r#"{"id":"a\"b","x":[1,2]}"#)] {
+            let document = Document::parse(text).expect(text).with_id(id).expect(text);
+            assert_eq!(document.text(), expected);
+            assert_eq!(document.fields()["id"], id);
+            assert!(document.with_id("other").is_err(), "an id is never replaced");
+        }
+    }
+
+    /// The wire between processes must carry documents in text and in binary formats alike.
+    #[test]
+    fn a_document_passes_through_json_and_postcard() {
+        let document = Document::parse(r#"{"a":1.50,"b":{"c":[null]}}"#).expect("a document");
+        let json = serde_json::to_string(&document).expect("json");
+        assert_eq!(json, document.text());
+        assert_eq!(serde_json::from_str::<Document>(&json).expect("back"), document);
+        let bytes = postcard::to_stdvec(&document).expect("postcard");
+        assert_eq!(postcard::from_bytes::<Document>(&bytes).expect("back"), document);
     }
 }

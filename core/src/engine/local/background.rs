@@ -11,14 +11,18 @@ use parking_lot::{Condvar, Mutex};
 use crate::engine::Durability;
 use crate::error::{Error, ErrorKind, Result};
 
-use super::Shared;
-use super::opening::{self, Facts};
+use super::view::View;
+use super::{Shared, damages, opening};
 
 /// How often the view is looked at while nothing calls for it.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often the log is looked at: often enough that a writer at full speed does not use up the segments
 /// that are made ahead of need.
 const LOG_LOOK: Duration = Duration::from_millis(100);
+/// How often everything at rest is read, so that rot is found while a backup is still young.
+const SCRUB_EVERY_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// The pause after each 64 KiB of it, so that a scrub takes a few per cent of a core and of the disk.
+const SCRUB_PAUSE: Duration = Duration::from_millis(5);
 /// How long a failed attempt is left alone.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -58,10 +62,10 @@ impl End {
 }
 
 impl Background {
-    /// Starts the threads.
-    pub fn start(shared: &Arc<Shared>) -> Result<Self> {
+    /// Starts the threads; `compare` has the view's content compared with the log's account first.
+    pub fn start(shared: &Arc<Shared>, compare: bool) -> Result<Self> {
         let mut background = Self { end: Arc::default(), threads: Vec::new() };
-        background.spawn("kappa-checkpoint", shared, keep_view)?;
+        background.spawn("kappa-checkpoint", shared, move |shared, end| keep_view(shared, end, compare))?;
         background.spawn("kappa-merge", shared, keep_log)?;
         if shared.options.log.durability == Durability::Written {
             background.spawn("kappa-sync", shared, sync_late)?;
@@ -88,9 +92,10 @@ impl Background {
         Ok(())
     }
 
-    /// Ends the threads, each at its next safe place.
-    pub fn end(self) {
+    /// Ends the threads, each at its next safe place; the one that waits for work of `view` at once.
+    pub fn end(self, view: &View) {
         self.end.ask();
+        view.wake();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a background thread of the engine panicked; the next open recovers");
@@ -99,7 +104,10 @@ impl Background {
     }
 }
 
-fn keep_view(shared: &Shared, end: &End) {
+fn keep_view(shared: &Shared, end: &End, compare: bool) {
+    if compare && let Err(error) = shared.view().verify() {
+        tracing::warn!(%error, "the view does not hold what the log says");
+    }
     while !end.asked() {
         let view = shared.view();
         if view.abandoned().is_some() {
@@ -107,11 +115,12 @@ fn keep_view(shared: &Shared, end: &End) {
                 tracing::error!(%error, "the view could not be rebuilt; it is tried again");
                 end.wait(AGAIN);
             }
-        } else if view.wait_until_due(LOOK) && !end.asked() {
-            if let Err(error) = view.checkpoint(&Facts(&shared.log)) {
-                tracing::warn!(%error, "a checkpoint was put off");
-                end.wait(AGAIN);
-            }
+        } else if view.wait_until_due(LOOK, || end.asked())
+            && !end.asked()
+            && let Err(error) = opening::checkpoint(&shared.log, &view)
+        {
+            tracing::warn!(%error, "a checkpoint was put off");
+            end.wait(AGAIN);
         }
     }
 }
@@ -134,6 +143,7 @@ pub(super) fn replace_view(shared: &Shared, end: &End) -> Result<()> {
 fn keep_log(shared: &Shared, end: &End) {
     let log = &shared.log;
     let mut look = LOG_LOOK;
+    let mut scrubbed = shared.env.clock.boot_ms();
     while end.wait(look) {
         let maintained = if log.maintenance_due() { log.maintain() } else { Ok(()) };
         let merged = if log.merge_due() { log.merge(&end.asked).map(drop) } else { Ok(()) };
@@ -142,6 +152,30 @@ fn keep_log(shared: &Shared, end: &End) {
             tracing::warn!(%error, "upkeep of the log was put off");
             look = AGAIN;
         }
+        if shared.env.clock.boot_ms().saturating_sub(scrubbed) >= SCRUB_EVERY_MS {
+            scrubbed = shared.env.clock.boot_ms();
+            scrub(shared, end);
+        }
+    }
+}
+
+fn scrub(shared: &Shared, end: &End) {
+    // Upkeep goes on in the pauses: a scrub takes long, and a writer needs its segments.
+    let upkeep = |_| {
+        if shared.log.maintenance_due()
+            && let Err(error) = shared.log.maintain()
+        {
+            tracing::warn!(%error, "upkeep of the log was put off");
+        }
+        end.wait(SCRUB_PAUSE)
+    };
+    match shared.log.scrub(upkeep) {
+        Ok(found) => {
+            for damage in damages(&found) {
+                tracing::error!(damage, "stored data is damaged; restore a backup while the rest is readable");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "the scrub did not end"),
     }
 }
 

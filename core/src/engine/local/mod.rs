@@ -22,7 +22,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
 use background::Background;
-use log::Log;
+use log::{Damage, Log};
 use view::{View, ViewOptions};
 
 pub use opening::{LocalOptions, OpenReport};
@@ -64,7 +64,7 @@ impl LocalEngine {
     pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Self, OpenReport)> {
         let (shared, report) = opening::open(directory, options, env)?;
         let shared = Arc::new(shared);
-        let background = Background::start(&shared)?;
+        let background = Background::start(&shared, report.compare_later)?;
         Ok((Self { shared, background: Mutex::new(Some(background)) }, report))
     }
 
@@ -88,6 +88,11 @@ impl Shared {
     fn view(&self) -> View {
         self.view.read().clone()
     }
+}
+
+/// What a scrub found, in words.
+fn damages(found: &[Damage]) -> Vec<String> {
+    found.iter().map(|Damage { file, error }| format!("{error} file={}", file.display())).collect()
 }
 
 impl Engine for LocalEngine {
@@ -151,10 +156,19 @@ impl Engine for LocalEngine {
         self.shared.log.oldest()
     }
 
+    fn check(&self) -> Result<Vec<String>> {
+        self.shared.check_open()?;
+        let mut damages = damages(&self.shared.log.scrub(|_| !self.shared.closed.load(Ordering::Acquire))?);
+        if let Err(error) = self.shared.view().verify() {
+            damages.push(format!("the view is being rebuilt from the log: {error}"));
+        }
+        Ok(damages)
+    }
+
     fn close(&self, within: Duration) -> Result<()> {
         let Some(background) = self.background.lock().take() else { return Ok(()) };
         self.shared.closed.store(true, Ordering::Release);
-        background.end();
+        background.end(&self.shared.view());
         opening::close(&self.shared, within)
     }
 }
@@ -164,7 +178,7 @@ impl Drop for LocalEngine {
         // A handle that was never closed leaves what a crash leaves: the next open recovers it.
         if let Some(background) = self.background.lock().take() {
             self.shared.closed.store(true, Ordering::Release);
-            background.end();
+            background.end(&self.shared.view());
         }
     }
 }

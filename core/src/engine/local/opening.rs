@@ -14,12 +14,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::ViewKind;
 
 use super::Shared;
-use super::log::{self, BaseEntry, Cut, Identity, Log, LogOptions, RecoveryReport};
-use super::view::check::{self, Progress};
+use super::log::{self, BaseEntry, Cut, Identity, Log, LogOptions, RecoveryReport, TailIter};
+use super::view::directory;
+use super::view::rebuild::{self, Progress};
 use super::view::{Checkpoint, CheckpointLog, Digest, StoreState, View, ViewOptions};
 
 /// Records that are applied between two looks at the memtable.
 const REPLAY_GROUP: usize = 256;
+/// A view with at most this many keys is compared with the log before the first answer, which takes well
+/// under a second; a larger one only where the machine may have lost what sled wrote.
+const COMPARE_FIRST_KEYS: u64 = 200_000;
 /// A rebuild says how far it is each time this many entries are in.
 const PROGRESS_EVERY: u64 = 100_000;
 
@@ -32,6 +36,9 @@ pub struct LocalOptions {
     pub view: ViewOptions,
     /// What the view keeps its keys in.
     pub view_kind: ViewKind,
+    /// The files are as this machine wrote them: it has not been started again since they were last used.
+    /// Then a large view is compared with the log beside the first reads instead of before them.
+    pub same_boot: bool,
     /// How long a group waits for room in the memtables.
     pub room_wait: Duration,
 }
@@ -41,6 +48,8 @@ pub struct LocalOptions {
 pub struct OpenReport {
     /// Whether the last process closed the log.
     pub clean: bool,
+    /// The view has still to be compared with the log.
+    pub compare_later: bool,
     /// In words, for people: a cut tail, a rebuilt view. Empty when there is nothing to say.
     pub findings: Vec<String>,
 }
@@ -72,13 +81,15 @@ pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shar
 
 fn open_log(directory: &Path, options: &LocalOptions, env: &Env) -> Result<(Log, OpenReport)> {
     match Log::open(Arc::clone(&env.files), directory, options.log.clone()) {
-        Ok((log, recovery)) => Ok((log, OpenReport { clean: recovery.clean, findings: findings(&recovery) })),
+        Ok((log, recovery)) => {
+            Ok((log, OpenReport { clean: recovery.clean, findings: findings(&recovery), ..OpenReport::default() }))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mut database = [0; 16];
             env.entropy.fill(&mut database);
             let identity = Identity { database, node: 0, partition: 0, partitions: 1 };
             let log = Log::create(Arc::clone(&env.files), directory, options.log.clone(), identity)?;
-            Ok((log, OpenReport { clean: true, findings: Vec::new() }))
+            Ok((log, OpenReport { clean: true, ..OpenReport::default() }))
         }
         Err(error) => Err(error),
     }
@@ -110,8 +121,20 @@ fn open_view(
     let manifest = log.manifest();
     let known = manifest.view.as_ref().filter(|_| options.view_kind == ViewKind::Sled);
     if let Some(name) = known {
-        match reopen(log, &directory.join(name), view_options, state_of(manifest.checkpoint)) {
-            Ok(view) => return Ok(view),
+        let state = state_of(manifest.checkpoint);
+        let keys = match state {
+            StoreState::Empty => 0,
+            StoreState::At { digest, .. } | StoreState::Draining { digest, .. } => digest.count,
+        };
+        let view_options =
+            ViewOptions { compare_repeated: !options.same_boot || keys <= COMPARE_FIRST_KEYS, ..view_options.clone() };
+        let place = directory.join(name);
+        match reopen(log, &place, &view_options, state) {
+            Ok(view) => {
+                report.compare_later = !view_options.compare_repeated;
+                remove_leftovers(directory, &place);
+                return Ok(view);
+            }
             Err(Reopen::Log(error)) => return Err(error),
             Err(Reopen::View(reason)) => report.findings.push(format!("the view was rebuilt from the log: {reason}")),
         }
@@ -133,26 +156,36 @@ fn reopen(log: &Log, directory: &Path, options: &ViewOptions, state: StoreState)
     let after = match state {
         StoreState::Empty => return Err(Reopen::View("nothing is known about its content".into())),
         // Before the first answer: sled may have gone back to an older state without a word, and what is
-        // read from it decides what is written next. Opening sled reads all of it anyway.
-        StoreState::At { at, .. } => view.verify().map(|_| at).map_err(|error| gone(&error))?,
+        // read from it decides what is written next.
+        StoreState::At { at, .. } if options.compare_repeated => {
+            view.verify().map(|_| at).map_err(|error| gone(&error))?
+        }
+        StoreState::At { at, .. } => at,
         StoreState::Draining { from, to, .. } => {
-            replay(log, &view, from, Some(to))?;
-            match view.checkpoint(&Facts(log)).map_err(|error| gone(&error))? {
+            replay(log, &view, log.tail_iter(from).map_err(Reopen::Log)?, from, Some(to))?;
+            match checkpoint(log, &view).map_err(|error| gone(&error))? {
                 Checkpoint::At(_) => to,
                 other => return Err(Reopen::View(format!("its drain could not be repeated: {other:?}"))),
             }
         }
     };
-    replay(log, &view, after, None)?;
+    replay(log, &view, log.tail_iter(after).map_err(Reopen::Log)?, after, None)?;
     Ok(view)
 }
 
-/// Applies the log behind `after`, up to `to` or to its end.
-fn replay(log: &Log, view: &View, after: Sequence, to: Option<Sequence>) -> Result<(), Reopen> {
+/// Views that rebuilds left behind when they were broken off; they cost space and nothing else.
+fn remove_leftovers(directory: &Path, keep: &Path) {
+    if let Err(error) = directory::remove_leftovers(directory, keep) {
+        tracing::warn!(%error, "old views could not be removed");
+    }
+}
+
+/// Applies `tail`, the log behind `after`, up to `to` or to its end.
+fn replay(log: &Log, view: &View, tail: TailIter, after: Sequence, to: Option<Sequence>) -> Result<(), Reopen> {
     let gone = |error: Error| Reopen::View(error.to_string());
     let mut newest = after;
     let mut group = Vec::new();
-    for committed in log.tail_iter(after).map_err(Reopen::Log)? {
+    for committed in tail {
         let committed = committed.map_err(Reopen::Log)?;
         if to.is_some_and(|to| committed.sequence > to) {
             break;
@@ -161,7 +194,7 @@ fn replay(log: &Log, view: &View, after: Sequence, to: Option<Sequence>) -> Resu
         if group.len() >= REPLAY_GROUP || committed.sequence != newest + 1 {
             apply(view, &mut group, newest).map_err(gone)?;
             if to.is_none() && view.checkpoint_due() {
-                let _ = view.checkpoint(&Facts(log)).map_err(gone)?;
+                let _ = checkpoint(log, view).map_err(gone)?;
             }
         }
         newest = committed.sequence;
@@ -192,7 +225,7 @@ pub fn rebuild(
     };
     let old = log.manifest().view;
     let place = match kind {
-        ViewKind::Sled => Some(check::next_directory(directory).map_err(failed)?),
+        ViewKind::Sled => Some(directory::next(directory).map_err(failed)?),
         ViewKind::Memory => None,
     };
     // Before the old one is moved: a crash from here on finds a view that nothing is known about, and rebuilds.
@@ -201,9 +234,10 @@ pub fn rebuild(
         manifest.checkpoint = log::Checkpoint::None;
     })?;
     if let Some(old) = old.map(|old| directory.join(old)).filter(|old| old.exists()) {
-        check::quarantine(&old).map_err(failed)?;
+        directory::quarantine(&old).map_err(failed)?;
     }
-    let (base, at) = log.base_iter().map_or((None, 0), |(base, at)| (Some(base), at));
+    // Base and tail of one moment: a merge that ends in between would leave a gap between the two.
+    let (base, at, tail) = log.rebuild_iter()?;
     let base = base.into_iter().flatten().filter_map(|entry| match entry {
         Ok(BaseEntry { key, value: Some(value), sequence }) => Some(Ok(KeyValue { key, value, sequence })),
         // A base holds live keys only; deletes are in the runs of a merge.
@@ -218,11 +252,11 @@ pub fn rebuild(
         }
         progress(done)
     };
-    let (view, digest) = check::rebuild(place.as_deref(), options.clone(), at, base, &mut tell)?;
+    let (view, digest) = rebuild::rebuild(place.as_deref(), options.clone(), at, base, &mut tell)?;
     if view.is_persistent() {
         Facts(log).drained(at, digest)?;
     }
-    match replay(log, &view, at, None) {
+    match replay(log, &view, tail, at, None) {
         Ok(()) => Ok(view),
         Err(Reopen::Log(error)) => Err(error),
         Err(Reopen::View(reason)) => {
@@ -234,7 +268,7 @@ pub fn rebuild(
 /// Drains what is in memory, gives the view's files back, and marks the log's end.
 pub fn close(shared: &Shared, within: Duration) -> Result<()> {
     let view = shared.view();
-    let drained = match view.checkpoint(&Facts(&shared.log)) {
+    let drained = match checkpoint(&shared.log, &view) {
         Ok(_) => view.close(within),
         Err(error) => Err(error),
     };
@@ -243,8 +277,26 @@ pub fn close(shared: &Shared, within: Duration) -> Result<()> {
     drained
 }
 
+/// Drains the view's memtable; what is worth knowing after a restart goes into MANIFEST.
+pub fn checkpoint(log: &Log, view: &View) -> Result<Checkpoint> {
+    if view.is_persistent() { view.checkpoint(&Facts(log)) } else { view.checkpoint(&Forgotten) }
+}
+
+/// The facts of a view that is gone with the process.
+struct Forgotten;
+
+impl CheckpointLog for Forgotten {
+    fn draining(&self, _to: Sequence, _digest: Digest) -> Result<()> {
+        Ok(())
+    }
+
+    fn drained(&self, _at: Sequence, _digest: Digest) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// The view's facts, in the log's MANIFEST.
-pub struct Facts<'a>(pub &'a Log);
+struct Facts<'a>(&'a Log);
 
 impl CheckpointLog for Facts<'_> {
     fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {

@@ -1,9 +1,10 @@
 //! Files in memory that remember what is durable, so that a test can cut the power at any operation.
 
-use std::collections::BTreeMap;
+mod state;
+
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,9 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{File, Files, OpenMode, Space};
-
-/// Disks write this much at once or not at all.
-const SECTOR: usize = 512;
+use state::{Change, Entry, Inode, Naming, Operation, State};
 
 /// What a crash leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,49 +63,6 @@ struct World {
     chance: StdRng,
 }
 
-#[derive(Clone, Default)]
-struct State {
-    inodes: BTreeMap<u64, Inode>,
-    names: BTreeMap<PathBuf, Entry>,
-    durable_names: BTreeMap<PathBuf, Entry>,
-    unsynced_names: Vec<Naming>,
-}
-
-#[derive(Clone, Default)]
-struct Inode {
-    durable: Vec<u8>,
-    written: Vec<u8>,
-    unsynced: Vec<Change>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Entry {
-    Dir,
-    File(u64),
-}
-
-#[derive(Clone)]
-enum Change {
-    Write(u64, Arc<[u8]>),
-    Length(u64),
-}
-
-#[derive(Clone)]
-enum Naming {
-    Set(PathBuf, Entry),
-    Rename(PathBuf, PathBuf, Entry),
-    Remove(PathBuf),
-}
-
-#[derive(Clone)]
-enum Operation {
-    Change(u64, Change),
-    Sync(u64),
-    FailedSync(u64, u64),
-    Name(Naming),
-    SyncDir(PathBuf),
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
     Ask,
@@ -141,6 +97,7 @@ impl SimulatedFiles {
     }
 
     /// The disk as it is now, after a crash.
+    #[must_use]
     pub fn crash(&self, kind: Crash) -> Self {
         Self::of(self.0.lock().state.crash(kind), 1)
     }
@@ -275,142 +232,6 @@ impl World {
         }
         self.perform(Operation::Change(inode, change));
         Ok(())
-    }
-}
-
-impl State {
-    fn used(&self) -> u64 {
-        let named = self.names.values().filter_map(|entry| match entry {
-            Entry::File(inode) => self.inodes.get(inode),
-            Entry::Dir => None,
-        });
-        named.map(|inode| inode.written.len() as u64).sum()
-    }
-
-    fn apply(&mut self, operation: &Operation) {
-        match operation {
-            Operation::Change(inode, change) => {
-                let inode = self.inodes.get_mut(inode).expect("changes name a file that was made");
-                apply_change(&mut inode.written, change);
-                inode.unsynced.push(change.clone());
-            }
-            Operation::Sync(inode) => {
-                let inode = self.inodes.get_mut(inode).expect("syncs name a file that was made");
-                for change in std::mem::take(&mut inode.unsynced) {
-                    apply_change(&mut inode.durable, &change);
-                }
-            }
-            Operation::FailedSync(inode, seed) => {
-                let inode = self.inodes.get_mut(inode).expect("syncs name a file that was made");
-                let unsynced = std::mem::take(&mut inode.unsynced);
-                apply_some(&mut inode.durable, &unsynced, &mut StdRng::seed_from_u64(*seed));
-            }
-            Operation::Name(naming) => {
-                if let Naming::Set(_, Entry::File(inode)) = naming {
-                    self.inodes.entry(*inode).or_default();
-                }
-                apply_naming(&mut self.names, naming);
-                self.unsynced_names.push(naming.clone());
-            }
-            Operation::SyncDir(dir) => {
-                for naming in std::mem::take(&mut self.unsynced_names) {
-                    if naming.path().parent() == Some(dir) {
-                        apply_naming(&mut self.durable_names, &naming);
-                    } else {
-                        self.unsynced_names.push(naming);
-                    }
-                }
-            }
-        }
-    }
-
-    fn crash(&self, kind: Crash) -> Self {
-        if kind == Crash::Killed {
-            return self.clone();
-        }
-        let mut after = Self { names: self.durable_names.clone(), ..Self::default() };
-        let mut chance = StdRng::seed_from_u64(if let Crash::Torn(seed) = kind { seed } else { 0 });
-        if kind != Crash::Lost {
-            let share = [0.1, 0.5, 0.9][chance.random_range(0..3)];
-            for naming in &self.unsynced_names {
-                if chance.random_bool(share) {
-                    apply_naming(&mut after.names, naming);
-                }
-            }
-        }
-        for (number, inode) in &self.inodes {
-            let mut content = inode.durable.clone();
-            if kind != Crash::Lost {
-                apply_some(&mut content, &inode.unsynced, &mut chance);
-            }
-            after.inodes.insert(*number, Inode { durable: content.clone(), written: content, unsynced: Vec::new() });
-        }
-        let all = after.names.clone();
-        let reachable = |path: &Path| {
-            path.ancestors().skip(1).filter(|dir| dir.parent().is_some()).all(|dir| all.contains_key(dir))
-        };
-        after.names.retain(|path, _| reachable(path));
-        after.durable_names = after.names.clone();
-        after
-    }
-}
-
-impl Naming {
-    fn path(&self) -> &Path {
-        match self {
-            Self::Set(path, _) | Self::Rename(_, path, _) | Self::Remove(path) => path,
-        }
-    }
-}
-
-fn apply_naming(names: &mut BTreeMap<PathBuf, Entry>, naming: &Naming) {
-    match naming {
-        Naming::Set(path, entry) => {
-            names.insert(path.clone(), *entry);
-        }
-        Naming::Rename(from, to, entry) => {
-            names.remove(from);
-            names.insert(to.clone(), *entry);
-        }
-        Naming::Remove(path) => {
-            names.remove(path);
-        }
-    }
-}
-
-fn apply_change(content: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::Write(position, bytes) => {
-            let start = usize::try_from(*position).expect("simulated files are small");
-            if content.len() < start + bytes.len() {
-                content.resize(start + bytes.len(), 0);
-            }
-            content[start..start + bytes.len()].copy_from_slice(bytes);
-        }
-        Change::Length(length) => content.resize(usize::try_from(*length).expect("simulated files are small"), 0),
-    }
-}
-
-/// Applies some sectors of some changes.
-fn apply_some(content: &mut Vec<u8>, changes: &[Change], chance: &mut StdRng) {
-    let share = [0.1, 0.5, 0.9][chance.random_range(0..3)];
-    for change in changes {
-        match change {
-            Change::Length(_) if chance.random_bool(share) => apply_change(content, change),
-            Change::Length(_) => {}
-            Change::Write(position, bytes) => {
-                let mut done = 0;
-                while done < bytes.len() {
-                    let at = position + done as u64;
-                    let room = SECTOR - usize::try_from(at % SECTOR as u64).expect("a rest fits");
-                    let next = bytes.len().min(done + room);
-                    if chance.random_bool(share) {
-                        apply_change(content, &Change::Write(at, bytes[done..next].into()));
-                    }
-                    done = next;
-                }
-            }
-        }
     }
 }
 

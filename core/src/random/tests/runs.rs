@@ -1,6 +1,5 @@
 //! Threads, cancelling and progress.
 
-#![expect(clippy::print_stdout, reason = "a failing test shows its seed and figures")]
 
 use super::*;
 

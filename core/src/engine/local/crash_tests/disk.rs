@@ -123,7 +123,7 @@ impl Place {
             planted: planted::of_view(),
             ..ViewOptions::default()
         };
-        LocalOptions { log, view, view_kind: self.kind, room_wait: Duration::from_secs(10) }
+        LocalOptions { log, view, view_kind: self.kind, same_boot: false, room_wait: Duration::from_secs(10) }
     }
 }
 

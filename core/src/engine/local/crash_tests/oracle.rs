@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::engine::local::LocalEngine;
-use crate::engine::local::opening::Facts;
+use crate::engine::local::opening;
 use crate::engine::local::view::store::behind;
 use crate::engine::{
     CommittedRecord, Direction, Engine, Group, KeyRange, KeyValue, MAX_PAGE_ENTRIES, Record, Sequence, Snapshot,
@@ -182,7 +182,7 @@ impl Place {
         let rebuilt = report.findings.iter().any(|finding| finding.contains("rebuilt"));
         let view = engine.shared.view();
         if view.checkpoint_due() {
-            let _ = view.checkpoint(&Facts(&engine.shared.log)).map_err(|error| told(&error))?;
+            let _ = opening::checkpoint(&engine.shared.log, &view).map_err(|error| told(&error))?;
         }
         Ok(((self.clone(), engine), rebuilt))
     }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::engine::local::log;
 use crate::engine::local::view::options;
-use crate::engine::{Engine as _, Record, Snapshot};
+use crate::engine::{Engine as _, Record};
 use crate::env::files::simulated::{Crash, Fault};
 
 use super::damage::{self, Counts};

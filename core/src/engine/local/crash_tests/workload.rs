@@ -11,7 +11,7 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use crate::engine::local::LocalEngine;
 use crate::engine::local::log::{Identity, Log, LogOptions};
-use crate::engine::local::opening::Facts;
+use crate::engine::local::opening;
 use crate::engine::{Committed, Engine, Event, EventKind, Group, Growth, Record, Write};
 use crate::env::files::Files;
 use crate::env::files::simulated::SimulatedFiles;
@@ -190,7 +190,7 @@ impl Run {
             Step::Commit(records) => self.commit(records),
             Step::Checkpoint => {
                 let shared = &self.engine().shared;
-                shared.view().checkpoint(&Facts(&shared.log)).map(drop)
+                opening::checkpoint(&shared.log, &shared.view()).map(drop)
             }
             Step::Merge => disk::merge(self.engine()),
             Step::Rebuild => disk::rebuild(self.engine()),

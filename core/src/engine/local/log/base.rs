@@ -190,6 +190,20 @@ fn block_checksum(length: u32, count: u32, offset: u64, entries: &[u8]) -> u32 {
     crc32c::crc32c_append(checksum, entries)
 }
 
+/// A file with one block of these entries, and its footer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn as_file(database: &DatabaseId, count: u32, entries: &[u8]) -> (Vec<u8>, Footer) {
+    let length = u32::try_from(entries.len()).expect("a small block");
+    let checksum = block_checksum(length, count, HEADER_BYTES as u64, entries);
+    let mut file = header(database).to_vec();
+    file.put_u32(length);
+    file.put_u32(count);
+    file.put_u32(checksum);
+    file.put_slice(entries);
+    let bytes = (file.len() - HEADER_BYTES) as u64;
+    (file, Footer { count: count.into(), bytes, ..Footer::default() })
+}
+
 /// A finished file of entries.
 #[derive(Clone, Debug)]
 pub struct Base {

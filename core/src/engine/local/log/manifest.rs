@@ -118,6 +118,10 @@ pub struct Manifest {
     pub last_segment: u64,
     /// A record known durable when this was written: a log that ends before it is damaged.
     pub durable: Sequence,
+    /// The highest gateway generation seen: messages with a lower one are refused.
+    pub gateway: u64,
+    /// The highest configuration version seen: messages with a lower one are refused.
+    pub configuration: u64,
     /// The base in force, none before the first merge.
     pub base: Option<BaseName>,
     /// The name of the view's directory.
@@ -138,6 +142,8 @@ impl Manifest {
             first_segment: 1,
             last_segment: 0,
             durable: 0,
+            gateway: 0,
+            configuration: 0,
             base: None,
             view: None,
             checkpoint: Checkpoint::None,
@@ -164,6 +170,8 @@ impl Manifest {
         copy.put_u64(self.first_segment);
         copy.put_u64(self.last_segment);
         copy.put_u64(self.durable);
+        copy.put_u64(self.gateway);
+        copy.put_u64(self.configuration);
         let base = self.base.unwrap_or(BaseName { number: 0, sequence: 0, hash: 0 });
         copy.put_u64(base.number);
         copy.put_u64(base.sequence);
@@ -208,7 +216,7 @@ impl Manifest {
             partitions: fields.u32()?,
         };
         let (epoch, first_segment, last_segment) = (fields.u64()?, fields.u64()?, fields.u64()?);
-        let durable = fields.u64()?;
+        let (durable, gateway, configuration) = (fields.u64()?, fields.u64()?, fields.u64()?);
         let base = BaseName { number: fields.u64()?, sequence: fields.u64()?, hash: fields.u128()? };
         let (state, closed, name_length) = (fields.u8()?, fields.u8()? == 1, usize::from(fields.u16()?));
         let (to, from) = (fields.u64()?, fields.u64()?);
@@ -233,6 +241,8 @@ impl Manifest {
             first_segment,
             last_segment,
             durable,
+            gateway,
+            configuration,
             base: (base.number > 0).then_some(base),
             view: (!name.is_empty()).then_some(name),
             checkpoint,

@@ -94,7 +94,7 @@ impl Log {
             Err(Stop::Failed(error)) => Err(error.during("log.merge")),
             Ok(base) => {
                 let footer = base.footer;
-                self.switch_base(base, old)?;
+                self.switch_base(base, old.as_deref())?;
                 Ok(MergeOutcome::Merged { sequence: footer.sequence, keys: footer.count, bytes: footer.bytes })
             }
         }
@@ -111,7 +111,7 @@ impl Log {
     }
 
     /// Names the new base, and only then lets the old one and the segments go.
-    fn switch_base(&self, base: Base, old: Option<Arc<Base>>) -> Result<()> {
+    fn switch_base(&self, base: Base, old: Option<&Base>) -> Result<()> {
         let number = self.state.read().manifest.base.map_or(1, |base| base.number + 1);
         let target = self.dir.join(file_name(number));
         let failed = |error| file_failed("log.merge", &target, error);
@@ -122,11 +122,17 @@ impl Log {
         #[cfg(test)]
         if super::planted::is(super::Planted::DropBeforeManifest) {
             self.state.write().base = Some(Arc::new(base.clone()));
-            self.remove_old_base(old.as_deref())?;
+            self.remove_old_base(old)?;
         }
-        self.update_manifest(|manifest| manifest.base = Some(name))?;
+        if let Err(error) = self.update_manifest(|manifest| manifest.base = Some(name)) {
+            // A stopped log cannot know which MANIFEST is in force, so there the file has to stay.
+            if !self.poisoned.load(Ordering::SeqCst) {
+                self.files.remove_file(&target).ok();
+            }
+            return Err(error);
+        }
         self.state.write().base = Some(Arc::new(base));
-        self.remove_old_base(old.as_deref())?;
+        self.remove_old_base(old)?;
         self.drop_segments()?;
         Ok(())
     }

@@ -7,10 +7,13 @@
 mod base;
 mod bytes;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod manifest;
 mod merge;
 #[cfg(test)]
 pub mod planted;
+mod reader;
 mod record;
 mod recovery;
 mod scan;
@@ -28,23 +31,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use base::{BaseEntry, BaseIter};
-pub use manifest::{Checkpoint, Digest, End, Identity, Manifest};
-pub use merge::MergeOutcome;
+#[allow(unused_imports, reason = "the engine above names only some of the types it handles")]
+pub use self::{
+    base::{BaseEntry, BaseIter},
+    manifest::{Checkpoint, Digest, End, Identity, Manifest},
+    merge::MergeOutcome,
+    record::{ChainHash, DatabaseId, Position},
+    recovery::{Cut, RecoveryReport},
+    scan::TailIter,
+    scrub::Damage,
+};
+
 #[cfg(test)]
 pub use planted::Planted;
-pub use record::{ChainHash, DatabaseId, Position};
-pub use recovery::{Cut, RecoveryReport};
-pub use scan::TailIter;
-pub use scrub::Damage;
 
-use crate::engine::{CommittedRecord, Durability, Sequence};
+use crate::engine::Durability;
 use crate::env::files::Files;
 use crate::error::{Error, ErrorKind, Result};
 use base::Base;
 use failure::{file_failed, poisoned};
 use manifest::WriteFailure;
-use scan::Ending;
 use segment::{Segment, Spare};
 use tail::Tail;
 
@@ -53,7 +59,8 @@ use tail::Tail;
 pub struct LogOptions {
     /// When records become visible to readers: when written, or when synced.
     pub durability: Durability,
-    /// Bytes of a segment that is made from now on, at least 4 KiB; no record may be larger.
+    /// Bytes of a segment that is made from now on, 4 KiB to 1 GiB; no record may be larger. The defaults take
+    /// four such files: the one in use, the next, and the reserve.
     pub segment_bytes: u32,
     /// Segments kept for writes that give space back.
     pub reserve_segments: usize,
@@ -90,6 +97,15 @@ impl Default for LogOptions {
             retention_bytes: 1 << 30,
             retention_ms: 7 * 24 * 3_600 * 1_000,
         }
+    }
+}
+
+impl LogOptions {
+    fn check(&self) -> Result<()> {
+        if !(4 << 10..=1 << 30).contains(&self.segment_bytes) {
+            return Err(Error::invalid("a segment has 4 KiB to 1 GiB").with("segment_bytes", self.segment_bytes));
+        }
+        Ok(())
     }
 }
 
@@ -133,6 +149,7 @@ impl Log {
     /// # Errors
     /// `AlreadyExists` where there is a log; `Damaged` where there are records but no MANIFEST.
     pub fn create(files: Arc<dyn Files>, dir: &Path, options: LogOptions, identity: Identity) -> Result<Self> {
+        options.check()?;
         let failed = |error| file_failed("log.create", dir, error);
         files.create_dir_all(dir).map_err(failed)?;
         if files.exists(&dir.join(manifest::MANIFEST)).map_err(failed)? {
@@ -149,10 +166,12 @@ impl Log {
                 return Err(failure::damaged(&dir.join(manifest::MANIFEST), 0, "MANIFEST is missing"));
             }
         }
-        if let Some(parent) = dir.parent() {
-            files.sync_dir(parent).map_err(failed)?;
-        }
-        let spare = Spare::create(&*files, dir, 1, options.segment_bytes).map_err(failed)?;
+        // A relative path of one name has an empty parent.
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        files.sync_dir(parent).map_err(failed)?;
+        let spare = space::make_ballast(&*files, dir)
+            .and_then(|()| Spare::create(&*files, dir, 1, options.segment_bytes))
+            .map_err(failed)?;
         files.sync_dir(dir).map_err(failed)?;
         let manifest = Manifest { last_segment: spare.id, closed: Some(End::default()), ..Manifest::new(identity) };
         // From here on the directory is a log; before, another `create` starts over.
@@ -166,6 +185,7 @@ impl Log {
     /// `NotFound`: no log here. `Damaged`: names file and offset; nothing was changed. `Unsupported`: written
     /// by another version. `StorageFull`, `Unavailable`: try again.
     pub fn open(files: Arc<dyn Files>, dir: &Path, options: LogOptions) -> Result<(Self, RecoveryReport)> {
+        options.check()?;
         let (mut manifest, manifest_repaired) = Manifest::read(&*files, dir)?;
         let identity = manifest.identity;
         let base = match manifest.base {
@@ -177,9 +197,7 @@ impl Log {
             End { position: Position::default(), sequence: footer.sequence, hash: footer.hash, time: footer.time }
         });
         let recovered = recovery::recover(&*files, dir, &manifest, start)?;
-        if let Some(first) = recovered.segments.first().filter(|first| first.header.previous > start.sequence) {
-            return Err(failure::damaged(&first.path, 0, "the segments between the base and this one are missing"));
-        }
+        check_continues(&recovered.segments, start)?;
         let end = recovered.end;
         let mut report = RecoveryReport {
             clean: manifest.closed.is_some(),
@@ -202,7 +220,7 @@ impl Log {
             short_of_space: AtomicBool::new(false),
             newest: AtomicU64::new(next - 1),
             merging: Mutex::new(()),
-            tail: Mutex::new(Tail { appended: end, synced: end, next, dirty_since: None }),
+            tail: Mutex::new(Tail { appended: end, synced: end, next, dirty_since: None, buffer: Vec::new() }),
             preparing: Mutex::new(()),
             writing_manifest: Mutex::new(()),
             state: RwLock::new(State {
@@ -218,90 +236,23 @@ impl Log {
         Ok((log, report))
     }
 
-    /// The newest visible operation and its engine time. After an open this is the start of the epoch, a
-    /// number that no record has: the next record gets the number behind it.
-    pub fn newest(&self) -> (Sequence, i64) {
-        let time = self.state.read().visible.time;
-        (self.newest.load(Ordering::Acquire), time)
-    }
-
-    /// The oldest `after` that [`Log::read_from`] takes.
-    pub fn oldest(&self) -> Sequence {
-        let state = self.state.read();
-        let base = state.base.as_ref().map_or(0, |base| base.footer.sequence);
-        state.segments.first().map_or(base, |first| first.header.previous)
-    }
-
-    /// Visible records behind `after`, oldest first: at most `max_records`, and once there is one, no more
-    /// than `max_bytes` of writes and events.
-    ///
-    /// # Errors
-    /// `Expired`: records behind `after` are no longer kept.
-    pub fn read_from(&self, after: Sequence, max_records: usize, max_bytes: usize) -> Result<Vec<CommittedRecord>> {
-        if after >= self.newest.load(Ordering::Acquire) {
-            return Ok(Vec::new());
-        }
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        for record in self.tail_iter(after)? {
-            let record = record?;
-            bytes += record.record.len();
-            if records.len() >= max_records || (bytes > max_bytes && !records.is_empty()) {
-                break;
-            }
-            records.push(record);
-        }
-        Ok(records)
-    }
-
-    /// The visible records behind `after`, as of now.
-    ///
-    /// # Errors
-    /// `Expired`: records behind `after` are no longer kept; start from [`Log::base_iter`].
-    pub fn tail_iter(&self, after: Sequence) -> Result<TailIter> {
-        let oldest = self.oldest();
-        let (segments, visible) = {
-            let state = self.state.read();
-            let last = state.visible.position.segment;
-            (state.segments.iter().filter(|segment| segment.id <= last).cloned().collect::<Vec<_>>(), state.visible)
-        };
-        if segments.first().map_or(oldest, |first| first.header.previous) > after {
-            return Err(Error::new(
-                ErrorKind::Expired,
-                "records behind this one are no longer kept; start from a fresh list",
-            )
-            .with("after", after)
-            .with("oldest", oldest));
-        }
-        let seek = segments.iter().rev().find(|segment| segment.header.previous <= after);
-        if let Some(segment) = seek.filter(|segment| segment.header.previous < after) {
-            scan::mark(segment, self.identity.database)?;
-        }
-        let ending = Ending { limit: Some(visible.position.offset), sequence: visible.sequence, hash: visible.hash };
-        Ok(TailIter::new(self.identity.database, segments, ending, after))
-    }
-
-    /// The base in key order and the operation it is at; none before the first merge. With
-    /// [`Log::tail_iter`] behind that operation it is everything there is.
-    pub fn base_iter(&self) -> Option<(BaseIter, Sequence)> {
-        let base = self.state.read().base.clone()?;
-        Some((base.iter(), base.footer.sequence))
-    }
-
     /// The facts about this directory.
     pub fn manifest(&self) -> Manifest {
         self.state.read().manifest.clone()
     }
 
-    /// Changes facts about this directory, durably; the view keeps its name and checkpoint so.
+    /// Changes facts about this directory, durably: the view's name and checkpoint, and the highest gateway
+    /// generation and configuration seen. All other fields are the log's own.
     ///
     /// # Errors
-    /// `StorageFull`, `Unavailable`: nothing has changed, or the log has stopped.
+    /// `StorageFull`: nothing has changed. `Unavailable`: nothing has changed, or the log has stopped. `Closed`.
     pub fn update_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         let _one_at_a_time = self.writing_manifest.lock();
-        if self.poisoned.load(Ordering::SeqCst) {
-            return Err(poisoned());
-        }
+        self.check_usable()?;
+        self.replace_manifest(change)
+    }
+
+    fn replace_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         let mut manifest = {
             let state = self.state.read();
             Manifest { durable: state.manifest.durable.max(state.synced.sequence), ..state.manifest.clone() }
@@ -317,16 +268,25 @@ impl Log {
         Ok(())
     }
 
-    /// Syncs and marks where the log ends, so that the next open can tell damage from a torn end. Later
-    /// appends answer `Closed`.
+    /// Syncs and marks where the log ends, so that the next open can tell damage from a torn end. Waits for a
+    /// merge to end (cancel it first): nothing may touch the directory once another process can open it.
+    /// Later writes answer `Closed`; reads go on.
     ///
     /// # Errors
     /// As [`Log::sync`] and [`Log::update_manifest`]; then the next open is that after a crash.
     pub fn close_clean(&self) -> Result<()> {
+        let _no_merge = self.merging.lock();
         self.sync()?;
         let tail = self.tail.lock();
+        let _no_maintenance = self.preparing.lock();
+        let _one_at_a_time = self.writing_manifest.lock();
+        self.check_usable()?;
         self.closed.store(true, Ordering::SeqCst);
-        self.update_manifest(|manifest| manifest.closed = Some(tail.synced))
+        // Nobody else appends once the log counts as closed, and what came between was not synced.
+        if tail.synced != tail.appended {
+            return Err(Error::new(ErrorKind::Unavailable, "records were appended while the log was being closed"));
+        }
+        self.replace_manifest(|manifest| manifest.closed = Some(tail.synced))
     }
 
     fn check_usable(&self) -> Result<()> {
@@ -337,6 +297,18 @@ impl Log {
             return Err(Error::new(ErrorKind::Closed, "the log is closed; open it again"));
         }
         Ok(())
+    }
+}
+
+/// Base and tail must be parts of one chain, without a gap between them.
+fn check_continues(segments: &[Arc<Segment>], base: End) -> Result<()> {
+    if let Some(first) = segments.first().filter(|first| first.header.previous > base.sequence) {
+        return Err(failure::damaged(&first.path, 0, "the segments between the base and this one are missing"));
+    }
+    let other = |segment: &&Arc<Segment>| segment.header.previous == base.sequence && segment.header.hash != base.hash;
+    match segments.iter().find(other) {
+        Some(segment) => Err(failure::damaged(&segment.path, 0, "this segment does not continue the base")),
+        None => Ok(()),
     }
 }
 

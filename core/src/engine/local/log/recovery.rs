@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::failure::{damaged, file_failed};
 use super::manifest::{End, Manifest};
-use super::record::{DatabaseId, Position, chain_hash, follows};
+use super::record::{DatabaseId, FRAME_BYTES, Position, chain_hash, follows};
 use super::scan::{Scanner, Step};
 use super::segment::{HEADER_BYTES, Header, Segment, Spare, zero};
 use crate::engine::Sequence;
@@ -136,7 +136,12 @@ impl Recovery<'_> {
     fn header(&self, spare: &Spare) -> Result<Option<Header>> {
         let mut bytes = [0; HEADER_BYTES];
         spare.file.read_at(&mut bytes, 0).map_err(|error| file_failed("log.open", &spare.path, error))?;
-        Ok(Header::decode(&bytes, &self.database, spare.id))
+        let header = Header::decode(&bytes, &self.database, spare.id);
+        if header.is_none() && Header::is_whole(&bytes) {
+            // Not torn: somebody put this file here, and cutting it would destroy what it holds.
+            return Err(damaged(&spare.path, 0, "this segment belongs to another place, database or version"));
+        }
+        Ok(header)
     }
 
     /// A segment without a header: unused, or its first group was torn with the header.
@@ -147,16 +152,18 @@ impl Recovery<'_> {
         let failed = |error| file_failed("log.open", &spare.path, error);
         let Some(last) = spare.last_used(0).map_err(failed)? else { return Ok(()) };
         let start = Position { segment: spare.id, offset: 0 };
-        let records = self.evidence(spare, start)?;
+        let records = self.evidence(spare, start, last)?;
         self.refuse_if_synced(&spare.path, start, "the header of a segment is damaged")?;
         self.cuts.insert(0, Cut { file: spare.path.clone(), offset: 0, bytes: u64::from(last) + 1, records });
         repairs.push(Repair::Zero { spare: spare.clone(), from: 0, to: last + 1 });
         Ok(())
     }
 
-    /// Counts the frames behind `from` and learns what they say was durable.
-    fn evidence(&mut self, spare: &Spare, from: Position) -> Result<u64> {
-        let mut scanner = Scanner::new(&spare.file, self.database, from, spare.bytes);
+    /// Counts the frames behind `from`, where `last` is the last byte in use, and learns what they say was durable.
+    fn evidence(&mut self, spare: &Spare, from: Position, last: u32) -> Result<u64> {
+        // A frame may end in zeros.
+        let limit = spare.bytes.min(last.saturating_add(FRAME_BYTES as u32));
+        let mut scanner = Scanner::new(&spare.file, self.database, from, limit);
         let mut frames = 0;
         while let Some(frame) = scanner.search().map_err(|error| file_failed("log.open", &spare.path, error))? {
             frames += 1;
@@ -209,7 +216,8 @@ impl Recovery<'_> {
             return Ok(end);
         }
         if let Some(last) = spare.last_used(end.position.offset).map_err(failed)? {
-            let records = u64::from(scanner.offset() > end.position.offset) + self.evidence(&spare, end.position)?;
+            let records =
+                u64::from(scanner.offset() > end.position.offset) + self.evidence(&spare, end.position, last)?;
             let bytes = u64::from(last + 1 - end.position.offset);
             self.cuts
                 .insert(0, Cut { file: spare.path.clone(), offset: u64::from(end.position.offset), bytes, records });

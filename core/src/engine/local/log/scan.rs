@@ -242,12 +242,9 @@ pub fn mark(segment: &Segment, database: DatabaseId) -> Result<()> {
     }
     let mut scanner = Scanner::new(&segment.file, database, segment.start(), segment.header.bytes);
     let mut places = Vec::new();
-    loop {
-        match scanner.step().map_err(|error| file_failed("log.read", &segment.path, error))? {
-            Step::Found(found) => places.push((found.link.sequence, found.offset)),
-            // Whoever reads up to here meets the damage and names it.
-            Step::End | Step::Bad => break,
-        }
+    // Whoever reads up to a bad record meets the damage and names it.
+    while let Step::Found(found) = scanner.step().map_err(|error| file_failed("log.read", &segment.path, error))? {
+        places.push((found.link.sequence, found.offset));
     }
     segment.mark(places);
     Ok(())

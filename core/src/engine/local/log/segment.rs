@@ -18,7 +18,7 @@ pub const HEADER_BYTES: usize = 128;
 const MAGIC: [u8; 4] = *b"KSEG";
 const PREFIX: &str = "segment-";
 /// A seek reads at most about this much before the record it wants.
-const MARK_DISTANCE: u32 = 32 << 10;
+const MARK_DISTANCE: u32 = 8 << 10;
 const CHUNK: usize = 1 << 20;
 
 /// The name of a segment's file.
@@ -45,6 +45,12 @@ pub struct Header {
 }
 
 impl Header {
+    /// Whether `bytes` are the header of some segment, of whatever database and version.
+    pub fn is_whole(bytes: &[u8]) -> bool {
+        let (content, checksum) = bytes[..HEADER_BYTES].split_at(HEADER_BYTES - 4);
+        content[..4] == MAGIC && crc32c::crc32c(content).to_be_bytes() == checksum
+    }
+
     /// The header's bytes in the segment `id`.
     pub fn encode(&self, database: &DatabaseId, id: u64) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
@@ -66,10 +72,10 @@ impl Header {
 
     /// The header in `bytes`, none when it is not one of this segment.
     pub fn decode(bytes: &[u8], database: &DatabaseId, id: u64) -> Option<Self> {
-        let (content, checksum) = bytes.get(..HEADER_BYTES)?.split_at(HEADER_BYTES - 4);
-        if content[..4] != MAGIC || crc32c::crc32c(content).to_be_bytes() != checksum {
+        if !Self::is_whole(bytes) {
             return None;
         }
+        let content = &bytes[..HEADER_BYTES - 4];
         let mut fields = Fields::new(Bytes::copy_from_slice(&content[4..]));
         if fields.u16()? != FORMAT_VERSION {
             return None;

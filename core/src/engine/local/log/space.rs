@@ -73,7 +73,7 @@ impl Log {
         while self.state.read().spares.len() <= self.options.reserve_segments {
             self.prepare_spare()?;
         }
-        make_ballast(&*self.files, &self.dir).map_err(|error| file_failed("log.maintain", &self.dir, error))
+        Ok(())
     }
 
     /// Makes one more segment, named in MANIFEST before it can be written to: so no file that holds records
@@ -82,7 +82,9 @@ impl Log {
         let _one_at_a_time = self.preparing.lock();
         self.check_usable()?;
         let id = self.state.read().manifest.last_segment + 1;
-        let made = Spare::create(&*self.files, &self.dir, id, self.options.segment_bytes)
+        // The ballast comes first: a segment in its place would leave no room to open again.
+        let made = make_ballast(&*self.files, &self.dir)
+            .and_then(|()| Spare::create(&*self.files, &self.dir, id, self.options.segment_bytes))
             .map_err(|error| file_failed("log.prepare", &self.dir.join(super::segment::file_name(id)), error))
             .and_then(|spare| {
                 self.sync_dir()?;
@@ -124,6 +126,7 @@ impl Log {
     /// retention. MANIFEST forgets them first: a crash in between leaves files, never a gap.
     pub(super) fn drop_segments(&self) -> Result<()> {
         let _one_at_a_time = self.preparing.lock();
+        self.check_usable()?;
         let Some((count, first)) = self.droppable() else { return Ok(()) };
         self.update_manifest(|manifest| manifest.first_segment = first)?;
         let dropped: Vec<_> = self.state.write().segments.drain(..count).collect();
@@ -162,18 +165,13 @@ pub fn write_manifest(files: &dyn Files, dir: &Path, manifest: &Manifest) -> Res
     }
 }
 
-/// Keeps the ballast in place; on a disk that is full now it waits for better times.
+/// Keeps the ballast in place. Neither its name nor its length need survive a crash: what is missing is made again.
 pub fn make_ballast(files: &dyn Files, dir: &Path) -> io::Result<()> {
     let path = dir.join(BALLAST);
-    if files.exists(&path)? {
-        return Ok(());
+    let mode = if files.exists(&path)? { OpenMode::Existing } else { OpenMode::CreateNew };
+    let result = files.open(&path, mode).and_then(|file| file.allocate(u64::from(BALLAST_BYTES)));
+    if result.is_err() {
+        files.remove_file(&path).ok();
     }
-    let made = files.open(&path, OpenMode::CreateNew).and_then(|file| {
-        file.allocate(u64::from(BALLAST_BYTES))?;
-        file.sync_all()
-    });
-    match made {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => files.remove_file(&path),
-        made => made,
-    }
+    result
 }

@@ -25,6 +25,8 @@ pub struct Tail {
     pub next: Sequence,
     /// When the caller's clock first saw unsynced records.
     pub dirty_since: Option<u64>,
+    /// Memory for the next group.
+    pub buffer: Vec<u8>,
 }
 
 impl Log {
@@ -83,6 +85,7 @@ impl Log {
         self.sync_tail(&mut tail).map_err(|error| self.stop(&error))
     }
 
+    #[cfg(test)]
     /// Ends the current segment, so that a merge can fold all there is up to now.
     ///
     /// # Errors
@@ -100,13 +103,31 @@ impl Log {
         self.write_run(&mut tail, true, &[]).and_then(|()| self.sync_tail(&mut tail)).map_err(|error| self.stop(&error))
     }
 
+    #[cfg(test)]
+    /// Starts a new epoch, at least `at_least`, and answers which: a promoted replica numbers its records
+    /// above everything that the primary before it can have handed out.
+    ///
+    /// # Errors
+    /// As [`Log::update_manifest`].
+    pub fn begin_epoch(&self, at_least: u64) -> Result<u64> {
+        let mut tail = self.tail.lock();
+        self.check_usable()?;
+        let epoch = (self.state.read().manifest.epoch + 1).max(at_least);
+        self.cover_epoch(epoch)?;
+        tail.next = (epoch << 32) + 1;
+        if tail.synced == tail.appended {
+            self.publish(tail.synced, tail.next - 1);
+        }
+        Ok(epoch)
+    }
+
     /// Which records go into the current segment (the first run), and which into each new one.
     fn plan(&self, tail: &Tail, lengths: &[usize]) -> Result<Vec<Range<usize>>> {
         let state = self.state.read();
         let active = state.segments.last();
         let mut room = active.map_or(0, |active| (active.header.bytes - tail.appended.position.offset) as usize);
         let mut spares = state.spares.iter().map(|spare| spare.bytes);
-        let mut runs = vec![0..0];
+        let mut runs = Vec::from([Range::default()]);
         for (index, &length) in lengths.iter().enumerate() {
             if length > room {
                 room = spares.next().unwrap_or(self.options.segment_bytes) as usize - HEADER_BYTES;
@@ -141,7 +162,8 @@ impl Log {
         if records.is_empty() && !roll {
             return Ok(());
         }
-        let mut buffer = Vec::new();
+        let mut buffer = std::mem::take(&mut tail.buffer);
+        buffer.clear();
         let mut places = Vec::with_capacity(records.len());
         let mut end = tail.appended;
         let started = if roll { Some(self.start_segment(tail, &mut buffer)?) } else { None };
@@ -182,6 +204,7 @@ impl Log {
             state.segments.push(active);
         }
         tail.appended = end;
+        tail.buffer = buffer;
         Ok(())
     }
 
@@ -205,6 +228,8 @@ impl Log {
         Ok(Arc::new(segment))
     }
 
+    /// The tail stays locked meanwhile: of two syncs at a time the system tells only one about a failure, and
+    /// the other would acknowledge what is lost.
     fn sync_tail(&self, tail: &mut Tail) -> std::io::Result<()> {
         if tail.synced != tail.appended {
             let active = self.active().expect("records stand in a segment");

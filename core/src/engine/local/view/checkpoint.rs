@@ -16,16 +16,18 @@ use crate::engine::{Sequence, Versioned};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Changes handed to the store at a time; between two of them a close is noticed.
-const CHANGES_A_CALL: usize = 512;
+const CHANGES_A_CALL: usize = 2_048;
 /// How often waits look whether the view is being closed.
 const LOOK_UP: Duration = Duration::from_millis(20);
+/// How long a reader takes at most, if all goes well.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// How long a group may take from apply to publish before a freeze gives up on it.
 const PUBLISH_WAIT: Duration = Duration::from_secs(10);
 
 /// What is known about the store's content, and the drain that is under way.
 #[derive(Debug)]
 pub(super) struct Maintenance {
-    known: Option<(Sequence, Digest)>,
+    base: Option<(Sequence, Digest)>,
     /// A drain of the process before this one that has to be repeated.
     repeat: Option<(Sequence, Digest)>,
     frozen: Option<Frozen>,
@@ -45,17 +47,17 @@ struct Frozen {
 
 impl Maintenance {
     pub(super) fn new(state: StoreState) -> Self {
-        let (known, repeat) = match state {
+        let (base, repeat) = match state {
             StoreState::Empty => (Some((0, Digest::default())), None),
             StoreState::At { at, digest } => (Some((at, digest)), None),
             StoreState::Draining { to, digest, .. } => (None, Some((to, digest))),
         };
-        Self { known, repeat, frozen: None }
+        Self { base, repeat, frozen: None }
     }
 
-    /// The last checkpoint, unless a drain has changed the store since.
+    /// The last checkpoint, if the store was not changed since.
     pub(super) fn known(&self) -> Option<(Sequence, Digest)> {
-        self.known.filter(|_| !self.frozen.as_ref().is_some_and(|frozen| frozen.recorded))
+        self.base.filter(|_| !self.frozen.as_ref().is_some_and(|frozen| frozen.recorded))
     }
 }
 
@@ -76,9 +78,9 @@ impl View {
             let Some(frozen) = shared.freeze(maintenance.repeat)? else { return Ok(Checkpoint::Nothing) };
             maintenance.frozen = Some(frozen);
         }
-        let known = maintenance.known.map(|(_, digest)| digest);
+        let before = maintenance.base.map(|(_, digest)| digest);
         let frozen = maintenance.frozen.as_mut().expect("set above");
-        let digest = match (frozen.digest, known) {
+        let digest = match (frozen.digest, before) {
             (Some(digest), _) => digest,
             (None, Some(before)) => match shared.digest_after(before, &frozen.memtable) {
                 Ok(Some(digest)) => digest,
@@ -88,12 +90,15 @@ impl View {
             (None, None) => unreachable!("a drain that is repeated brings its digest along"),
         };
         frozen.digest = Some(digest);
-        if !shared.options.has(Planted::DrainUnderSnapshot) && !shared.wait_for_older(&mut frozen.older) {
+        if !shared.options.has(Planted::DrainUnderSnapshot)
+            && !shared.wait_for_older(&mut frozen.older, shared.options.snapshot_wait)
+        {
             return Ok(if shared.is_ending() { Checkpoint::Cancelled } else { Checkpoint::Postponed });
         }
         if !frozen.recorded {
             log.draining(frozen.at, digest)?;
             frozen.recorded = true;
+            *shared.known.lock() = None;
         }
         match shared.drain(frozen, digest) {
             Ok(true) => {}
@@ -102,10 +107,13 @@ impl View {
         }
         let at = frozen.at;
         log.drained(at, digest)?;
-        maintenance.known = Some((at, digest));
+        maintenance.base = Some((at, digest));
         maintenance.repeat = None;
-        maintenance.frozen = None;
+        *shared.known.lock() = maintenance.base;
         shared.thaw();
+        let memtable = maintenance.frozen.take().map(|frozen| frozen.memtable);
+        shared.let_readers_go();
+        drop(memtable);
         Ok(Checkpoint::At(at))
     }
 
@@ -175,6 +183,18 @@ impl Shared {
         self.moved.notify_all();
     }
 
+    /// Waits a moment for the readers of lists before this one, so that none of them is the last to
+    /// hold the drained memtable and has to free its hundred thousand entries.
+    fn let_readers_go(&self) {
+        let mut writer = self.writer.lock();
+        let current = writer.ended.pop().expect("the list in use has its notice");
+        let mut older = mem::replace(&mut writer.ended, vec![current]);
+        drop(writer);
+        let _ = self.wait_for_older(&mut older, FAREWELL);
+        // Only a checkpoint adds notices, and this is one.
+        self.writer.lock().ended.splice(0..0, older);
+    }
+
     fn replace_tables(&self, writer: &mut Writer, active: Arc<Memtable>, frozen: Option<Arc<Memtable>>) {
         let mut current = self.current.write();
         let generation = current.generation + 1;
@@ -207,8 +227,7 @@ impl Shared {
     }
 
     /// Whether all snapshots of the lists in `older` have ended.
-    fn wait_for_older(&self, older: &mut Vec<Ended>) -> bool {
-        let mut left = self.options.snapshot_wait;
+    fn wait_for_older(&self, older: &mut Vec<Ended>, mut left: Duration) -> bool {
         while let Some(Ended(notice)) = older.last() {
             match notice.recv_timeout(LOOK_UP.min(left)) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(older.pop()),
@@ -236,9 +255,12 @@ impl Shared {
             }
         }
         self.store.write(changes)?;
+        if frozen.repeated {
+            self.store.sweep()?;
+        }
         self.store.flush()?;
         // The store went through a crash in the middle of a drain: believe it only after a full scan.
-        if frozen.repeated { self.compare(frozen.at, digest) } else { Ok(true) }
+        if frozen.repeated && self.options.compare_repeated { self.compare(frozen.at, digest) } else { Ok(true) }
     }
 
     fn changes<'a>(&'a self, memtable: &'a Memtable) -> Box<dyn Iterator<Item = Change> + 'a> {

@@ -16,9 +16,6 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// The length of [`Digest::to_bytes`].
-    pub const BYTES: usize = 24;
-
     /// Counts a key in.
     pub fn add(&mut self, salt: u64, key: &[u8], sequence: Sequence) {
         self.count = self.count.wrapping_add(1);
@@ -29,23 +26,6 @@ impl Digest {
     pub fn remove(&mut self, salt: u64, key: &[u8], sequence: Sequence) {
         self.count = self.count.wrapping_sub(1);
         self.sum = self.sum.wrapping_sub(entry_hash(salt, key, sequence));
-    }
-
-    /// Count and sum, big-endian.
-    pub fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..8].copy_from_slice(&self.count.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.sum.to_be_bytes());
-        bytes
-    }
-
-    /// The digest that [`Digest::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
-        let (count, sum) = bytes.split_at(8);
-        Self {
-            count: u64::from_be_bytes(count.try_into().expect("eight bytes")),
-            sum: u128::from_be_bytes(sum.try_into().expect("sixteen bytes")),
-        }
     }
 }
 
@@ -70,7 +50,6 @@ mod tests {
         one.remove(7, b"a", 1);
         other.add(7, b"b", 2);
         assert_eq!(one, other);
-        assert_eq!(Digest::from_bytes(&one.to_bytes()), one);
         let mut foreign = Digest::default();
         foreign.add(8, b"b", 2);
         assert_ne!(one, foreign);

@@ -60,6 +60,7 @@ pub fn wait_for_lock(data: &File) -> bool {
 }
 
 /// The pause between two attempts to get sled's lock.
+#[expect(clippy::disallowed_methods, reason = "nobody rings when another thread of sled lets a file lock go")]
 pub fn pause() {
     thread::sleep(LOCK_PAUSE);
 }
@@ -78,6 +79,18 @@ pub fn next(parent: &Path) -> io::Result<PathBuf> {
         newest = newest.max(number.unwrap_or(0));
     }
     Ok(parent.join(format!("view-{}", newest + 1)))
+}
+
+/// Deletes the views in `parent` other than `keep`: what rebuilds that were broken off left behind.
+pub fn remove_leftovers(parent: &Path, keep: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        let is_view = entry.file_name().to_str().is_some_and(|name| name.starts_with("view-"));
+        if is_view && entry.path() != keep {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    File::open(parent)?.sync_all()
 }
 
 /// Moves an abandoned `dir` aside for inspection; one moved earlier is deleted. Its handle may stay open.

@@ -15,7 +15,8 @@ use crate::engine::{KeyRange, Sequence};
 pub const INLINE_BYTES: usize = 3 << 10;
 
 const ENTRY: u8 = b'k';
-const PART: u8 = b'p';
+/// What the places of parts begin with.
+pub const PART: u8 = b'p';
 const BEHIND_ENTRIES: u8 = ENTRY + 1;
 const INLINE: u8 = 1;
 const SPLIT: u8 = 2;
@@ -69,25 +70,29 @@ pub fn encode(key: &[u8], value: &[u8], sequence: Sequence) -> Vec<u8> {
 
 /// The entry of `key` that `bytes` hold.
 pub fn decode(key: &[u8], bytes: &[u8]) -> StoreResult<StoredEntry> {
-    let damaged = |what: &str| Abandoned::new(format!("an entry is damaged: {what} key_bytes={}", key.len()));
-    if bytes.len() < HEADER_BYTES {
-        return Err(damaged("too short"));
-    }
-    let (header, body) = bytes.split_at(HEADER_BYTES);
-    // The key is in it too: a sound value under a foreign key is as wrong as a flipped bit.
-    if checksum(key, bytes).to_be_bytes() != header[1..5] {
-        return Err(damaged("wrong checksum"));
-    }
-    let value = match (header[0], body.len()) {
+    let sequence = decode_sequence(key, bytes)?;
+    let body = &bytes[HEADER_BYTES..];
+    let value = match (bytes[0], body.len()) {
         (INLINE, _) => StoredValue::Whole(Bytes::copy_from_slice(body)),
         (SPLIT, 8) => StoredValue::Parts {
             length: u32::from_be_bytes(body[..4].try_into().expect("four bytes")),
             checksum: u32::from_be_bytes(body[4..].try_into().expect("four bytes")),
         },
-        _ => return Err(damaged("unknown form")),
+        _ => return Err(damaged("unknown form", key)),
     };
-    let sequence = u64::from_be_bytes(header[5..].try_into().expect("eight bytes"));
     Ok(StoredEntry { key: Bytes::copy_from_slice(key), sequence, value })
+}
+
+/// Which operation put the entry of `key` that `bytes` hold, without a copy of its value.
+pub fn decode_sequence(key: &[u8], bytes: &[u8]) -> StoreResult<Sequence> {
+    if bytes.len() < HEADER_BYTES {
+        return Err(damaged("too short", key));
+    }
+    // The key is in it too: a sound value under a foreign key is as wrong as a flipped bit.
+    if checksum(key, bytes).to_be_bytes() != bytes[1..5] {
+        return Err(damaged("wrong checksum", key));
+    }
+    Ok(u64::from_be_bytes(bytes[5..HEADER_BYTES].try_into().expect("eight bytes")))
 }
 
 /// The key of an entry that a scan found at `place`.
@@ -96,6 +101,18 @@ pub fn key_of(place: &[u8]) -> StoreResult<&[u8]> {
         Some((&ENTRY, key)) => Ok(key),
         _ => Err(Abandoned::new("a scan left the entries")),
     }
+}
+
+/// The key and number of the part at `place`.
+pub fn part_of(place: &[u8]) -> StoreResult<(&[u8], usize)> {
+    match place {
+        [PART, key @ .., high, low] => Ok((key, usize::from(u16::from_be_bytes([*high, *low])))),
+        _ => Err(Abandoned::new("a scan left the parts")),
+    }
+}
+
+fn damaged(what: &str, key: &[u8]) -> Abandoned {
+    Abandoned::new(format!("an entry is damaged: {what} key_bytes={}", key.len()))
 }
 
 /// Over everything but the checksum itself.

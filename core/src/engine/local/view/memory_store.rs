@@ -56,16 +56,16 @@ impl Ordered for MemoryStore {
         Ok(())
     }
 
+    fn sweep(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
     fn flush(&self) -> StoreResult<()> {
         Ok(())
     }
 
     fn is_persistent(&self) -> bool {
         false
-    }
-
-    fn disk_bytes(&self) -> u64 {
-        0
     }
 
     fn close(&self) -> StoreResult<()> {

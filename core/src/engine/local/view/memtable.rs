@@ -31,17 +31,7 @@ pub struct VersionedKey {
     sequence: Sequence,
 }
 
-impl VersionedKey {
-    /// The key without its version.
-    pub fn key(&self) -> &Bytes {
-        &self.key
-    }
-
-    /// The operation that wrote this version.
-    pub fn sequence(&self) -> Sequence {
-        self.sequence
-    }
-}
+impl VersionedKey {}
 
 /// A place in the order of a memtable, so that a lookup need not copy its key.
 trait Place {
@@ -230,23 +220,24 @@ impl<'a> Cursor<'a> {
     pub fn advance(&mut self) {
         let Some(head) = self.head.take() else { return };
         self.head = match self.direction {
-            Direction::Forward => self.settle(head.next(), Some(head.key().key.clone())),
+            Direction::Forward => self.settle(head.next(), Some(&head.key().key)),
             Direction::Backward => self.settle_back(Some(head.key().key.clone())),
         };
     }
 
-    /// Moves on to the first key not before `key` in the direction of the walk.
-    pub fn skip_to(&mut self, key: &[u8]) {
-        let Some(head) = self.head.as_ref().map(|head| &head.key().key) else { return };
-        self.head = match self.direction {
-            Direction::Forward if head[..] < *key => self.settle(self.table.seek(key, Sequence::MAX), None),
-            Direction::Backward if head[..] > *key => self.settle_back(Some(super::store::behind(key))),
-            _ => return,
-        };
+    /// Moves on to the far end of `gap` (first key, first key behind) when it stands in it.
+    pub fn leave(&mut self, gap: &(Bytes, Bytes)) {
+        let (start, end) = gap;
+        if self.key().is_some_and(|key| key >= start && key < end) {
+            self.head = match self.direction {
+                Direction::Forward => self.settle(self.table.seek(end, Sequence::MAX), None),
+                Direction::Backward => self.settle_back(Some(start.clone())),
+            };
+        }
     }
 
     /// The first visible version from `entry` on whose key is not `passed`.
-    fn settle(&self, mut entry: Option<Head<'a>>, passed: Option<Bytes>) -> Option<Head<'a>> {
+    fn settle(&self, mut entry: Option<Head<'a>>, passed: Option<&Bytes>) -> Option<Head<'a>> {
         let mut steps = 0;
         loop {
             let candidate = entry?;
@@ -254,7 +245,7 @@ impl<'a> Cursor<'a> {
             if self.range.end.as_ref().is_some_and(|end| key >= end) {
                 return None;
             }
-            let seen = passed.as_ref() == Some(key);
+            let seen = passed == Some(key);
             if !seen && *sequence <= self.at {
                 return Some(candidate);
             }

@@ -4,9 +4,20 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::gaps::Gaps;
 use super::memtable::Cursor;
 use super::store::{Ordered, STORE_PAGE_ENTRIES, StoreResult, StoredEntry, behind};
-use crate::engine::{Direction, KeyRange, KeyValue, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES};
+use super::tables::Tables;
+use crate::engine::{Direction, KeyRange, KeyValue, MAX_PAGE_BYTES, MAX_PAGE_ENTRIES, Sequence};
+
+/// So many dead keys in a row are worth remembering; few in tests, so that small models get there.
+const DEAD_WORTH_KEEPING: usize = if cfg!(test) { 2 } else { 32 };
+
+#[cfg(test)]
+thread_local! {
+    /// Keys that the scans of this thread stepped over.
+    pub static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
 
 /// Pages of the store, fetched as the merge gets to them.
 struct StoreCursor<'a> {
@@ -41,14 +52,54 @@ impl<'a> StoreCursor<'a> {
         self.fetch = STORE_PAGE_ENTRIES;
         Ok(())
     }
+
+    /// Leaves out what lies between here and the far end of `gap`.
+    fn skip(&mut self, gap: &(Bytes, Bytes)) {
+        let (start, end) = gap;
+        let dead = |entry: &StoredEntry| entry.key >= start && entry.key < end;
+        while self.page.pop_front_if(|entry| dead(entry)).is_some() {}
+        if !self.page.is_empty() {
+            return;
+        }
+        match self.direction {
+            Direction::Forward if self.range.start < end => self.range.start = end.clone(),
+            Direction::Backward if self.range.end.as_ref().is_none_or(|behind| behind > start) => {
+                self.range.end = Some(start.clone());
+            }
+            _ => {}
+        }
+    }
 }
 
-/// The page of `range` that memtables (newest first) and store hold together.
-pub fn page<'a>(
-    mut memtables: Vec<Cursor<'a>>,
-    store: &'a dyn Ordered,
+/// Dead keys in a row, on the way to the next live one.
+#[derive(Default)]
+struct Run {
+    /// Where it began: behind the last live key, or at the start of the range.
+    border: Option<Bytes>,
+    first: Option<Bytes>,
+    last: Option<Bytes>,
+    dead: usize,
+    jumps: usize,
+}
+
+/// A scan on its way.
+struct Merge<'a> {
+    memtables: Vec<Cursor<'a>>,
+    stored: StoreCursor<'a>,
+    gaps: &'a Gaps,
+    direction: Direction,
+    at: Sequence,
+    run: Run,
+}
+
+/// The page of `range` as of `at` that `tables` and `store` hold together.
+pub fn page(
+    tables: &Tables,
+    store: &dyn Ordered,
+    gaps: &Gaps,
     range: &KeyRange,
     direction: Direction,
+    at: Sequence,
     limit: usize,
 ) -> StoreResult<Vec<KeyValue>> {
     let limit = limit.min(MAX_PAGE_ENTRIES);
@@ -56,15 +107,52 @@ pub fn page<'a>(
     if limit == 0 || range.is_empty() {
         return Ok(page);
     }
-    let mut stored = StoreCursor::new(store, range, direction, limit);
     let mut bytes = 0;
+    let mut merge = Merge {
+        memtables: tables.newest_first().map(|table| table.cursor(range, direction, at)).collect(),
+        stored: StoreCursor::new(store, range, direction, limit),
+        gaps,
+        direction,
+        at,
+        run: Run::from_edge(range, direction),
+    };
+    merge.jump(range.edge(direction));
     while page.len() < limit && bytes < MAX_PAGE_BYTES {
-        stored.refill()?;
-        let Some(key) = next_key(&memtables, &stored, direction) else { break };
-        let mut found = None;
-        let mut hidden = false;
-        for cursor in &mut memtables {
-            if cursor.key() == Some(&key) {
+        let Some(key) = merge.next_key()? else { break };
+        match merge.take(&key)? {
+            Some((sequence, value)) => {
+                merge.remember();
+                merge.run = Run::from_live(&key, direction);
+                bytes += key.len() + value.len();
+                page.push(KeyValue { key, value, sequence });
+            }
+            None => merge.pass(key),
+        }
+    }
+    merge.remember();
+    Ok(page)
+}
+
+impl Merge<'_> {
+    /// The key that comes first in the direction of the scan.
+    fn next_key(&mut self) -> StoreResult<Option<Bytes>> {
+        self.stored.refill()?;
+        let stored = self.stored.page.front().map(|entry| &entry.key);
+        let heads = self.memtables.iter().filter_map(Cursor::key).chain(stored);
+        let next = match self.direction {
+            Direction::Forward => heads.min(),
+            Direction::Backward => heads.max(),
+        };
+        Ok(next.cloned())
+    }
+
+    /// Moves past `key`; its version in the newest place that has one, none when it was removed.
+    fn take(&mut self, key: &Bytes) -> StoreResult<Option<(Sequence, Bytes)>> {
+        #[cfg(test)]
+        STEPS.set(STEPS.get() + 1);
+        let (mut found, mut hidden) = (None, false);
+        for cursor in &mut self.memtables {
+            if cursor.key() == Some(key) {
                 if !hidden {
                     found = cursor.version().and_then(|(sequence, value)| Some((sequence, value?.clone())));
                     hidden = true;
@@ -72,25 +160,71 @@ pub fn page<'a>(
                 cursor.advance();
             }
         }
-        if let Some(entry) = stored.page.pop_front_if(|entry| entry.key == key)
+        if let Some(entry) = self.stored.page.pop_front_if(|entry| entry.key == *key)
             && !hidden
         {
-            found = Some((entry.sequence, store.load(&entry)?));
+            found = Some((entry.sequence, self.stored.store.load(&entry)?));
         }
-        if let Some((sequence, value)) = found {
-            bytes += key.len() + value.len();
-            page.push(KeyValue { key, value, sequence });
-        }
+        Ok(found)
     }
-    Ok(page)
+
+    /// Counts a dead key, and leaves out what is known to be dead behind it.
+    fn pass(&mut self, key: Bytes) {
+        self.run.dead += 1;
+        self.run.first.get_or_insert_with(|| key.clone());
+        let look = match self.direction {
+            Direction::Forward => behind(&key),
+            Direction::Backward => key.clone(),
+        };
+        self.run.last = Some(key);
+        self.jump(Some(&look));
+    }
+
+    /// Leaves out the dead range at `key`, where one is known.
+    fn jump(&mut self, key: Option<&Bytes>) {
+        let Some(gap) = key.and_then(|key| self.gaps.around(key, self.direction, self.at)) else { return };
+        self.run.jumps += 1;
+        for cursor in &mut self.memtables {
+            cursor.leave(&gap);
+        }
+        self.stored.skip(&gap);
+    }
+
+    /// Keeps the run for later scans, where it saves them enough.
+    fn remember(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        if run.dead < DEAD_WORTH_KEEPING && !(run.dead > 0 && run.jumps > 1) {
+            return;
+        }
+        let (Some(first), Some(last)) = (run.first, run.last) else { return };
+        let range = match self.direction {
+            Direction::Forward => KeyRange { start: run.border.unwrap_or(first), end: Some(behind(&last)) },
+            Direction::Backward => KeyRange { start: last, end: Some(run.border.unwrap_or_else(|| behind(&first))) },
+        };
+        self.gaps.add(range, self.at);
+    }
 }
 
-/// The key that comes first in `direction`.
-fn next_key(memtables: &[Cursor<'_>], stored: &StoreCursor<'_>, direction: Direction) -> Option<Bytes> {
-    let heads = memtables.iter().filter_map(Cursor::key).chain(stored.page.front().map(|entry| &entry.key));
-    match direction {
-        Direction::Forward => heads.min(),
-        Direction::Backward => heads.max(),
+impl Run {
+    fn from_edge(range: &KeyRange, direction: Direction) -> Self {
+        Self { border: range.edge(direction).cloned(), ..Self::default() }
     }
-    .cloned()
+
+    fn from_live(key: &Bytes, direction: Direction) -> Self {
+        let border = match direction {
+            Direction::Forward => behind(key),
+            Direction::Backward => key.clone(),
+        };
+        Self { border: Some(border), ..Self::default() }
+    }
+}
+
+impl KeyRange {
+    /// The border that a scan in `direction` starts from.
+    fn edge(&self, direction: Direction) -> Option<&Bytes> {
+        match direction {
+            Direction::Forward => Some(&self.start),
+            Direction::Backward => self.end.as_ref(),
+        }
+    }
 }

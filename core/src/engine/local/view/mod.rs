@@ -1,17 +1,18 @@
 //! The view: versioned memtables over an ordered store that can be rebuilt.
 
 mod cache;
-pub mod check;
 mod checkpoint;
 pub mod digest;
-mod directory;
+pub mod directory;
 mod encoding;
 mod filter;
+mod gaps;
 mod guarded;
 mod memory_store;
 mod memtable;
 mod merge;
 pub mod options;
+pub mod rebuild;
 mod sled_store;
 mod snapshot;
 pub mod store;
@@ -30,6 +31,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use self::cache::RecordCache;
 use self::checkpoint::Maintenance;
 pub use self::digest::Digest;
+use self::gaps::Gaps;
 use self::memory_store::MemoryStore;
 use self::memtable::{Memtable, key_hash};
 use self::options::Planted;
@@ -38,14 +40,18 @@ use self::sled_store::SledStore;
 use self::snapshot::ViewSnapshot;
 use self::store::{Abandoned, Ordered, StoreResult};
 use self::tables::{Ended, Tables};
-use crate::engine::{Record, Sequence, Snapshot, Versioned, Write};
+#[cfg(test)]
+use crate::engine::Versioned;
+use crate::engine::{Direction, KeyRange, Record, Sequence, Snapshot, Write};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The read index of one partition: what the log says, key by key.
 ///
-/// One thread applies and publishes, one makes checkpoints, any number read. After the store failed
-/// every call that needs it answers `Unavailable` and [`View::abandoned`] says why: the owner opens
-/// another view and fills it from the log.
+/// One thread applies and publishes, one makes checkpoints, any number read. The owner opens it in the
+/// state that its manifest names, applies the log behind that, and drains when
+/// [`View::wait_until_due`] says so; after an unclean end it calls [`View::verify`] in the background.
+/// After the store failed every read and checkpoint answers `Unavailable` and [`View::abandoned`] says
+/// why: the owner moves the directory aside and fills another with [`rebuild::rebuild`].
 #[derive(Clone, Debug)]
 pub struct View {
     shared: Arc<Shared>,
@@ -57,6 +63,7 @@ struct Shared {
     options: ViewOptions,
     store: Box<dyn Ordered>,
     cache: RecordCache,
+    gaps: Gaps,
     /// Readers take the list and the published sequence together under this lock.
     current: RwLock<Arc<Tables>>,
     generation: AtomicU64,
@@ -64,7 +71,10 @@ struct Shared {
     writer: Mutex<Writer>,
     /// Something that a waiting writer or checkpoint looks at has changed.
     moved: Condvar,
+    /// Held by a checkpoint or comparison from its beginning to its end.
     maintenance: Mutex<Maintenance>,
+    /// The last checkpoint, unless a drain has changed the store since.
+    known: Mutex<Option<(Sequence, Digest)>>,
     closing: AtomicBool,
     abandoned: OnceLock<Abandoned>,
 }
@@ -102,20 +112,29 @@ impl View {
             StoreState::At { at, .. } => at,
             StoreState::Draining { from, .. } => from,
         };
-        let everything = crate::engine::KeyRange { start: bytes::Bytes::new(), end: None };
-        if state == StoreState::Empty && !store.scan(&everything, crate::engine::Direction::Forward, 1)?.is_empty() {
-            return Err(Abandoned::new("the store of a new view is not empty"));
+        let everything = KeyRange { start: bytes::Bytes::new(), end: None };
+        let is_empty = store.scan(&everything, Direction::Forward, 1)?.is_empty();
+        match state {
+            StoreState::Empty if !is_empty => return Err(Abandoned::new("the store of a new view is not empty")),
+            // sled takes a lost file for a new one; a full comparison may be some time away.
+            StoreState::At { digest, .. } if is_empty && digest.count > 0 => {
+                return Err(Abandoned::new("the store is empty and should not be"));
+            }
+            _ => {}
         }
         let (tables, ended) = Tables::new(Arc::new(Memtable::new(options.memtable_bytes)), None, 0);
+        let maintenance = Maintenance::new(state);
         let shared = Shared {
             store,
             cache: RecordCache::new(options.cache_bytes),
+            gaps: Gaps::new(at),
             current: RwLock::new(tables),
             generation: AtomicU64::new(0),
             published: AtomicU64::new(at),
             writer: Mutex::new(Writer { applied: at, freeze_wanted: false, frozen_at: None, ended: vec![ended] }),
             moved: Condvar::new(),
-            maintenance: Mutex::new(Maintenance::new(state)),
+            known: Mutex::new(maintenance.known()),
+            maintenance: Mutex::new(maintenance),
             closing: AtomicBool::new(false),
             abandoned: OnceLock::new(),
             options,
@@ -132,6 +151,10 @@ impl View {
         let shared = &*self.shared;
         let mut writer = shared.writer.lock();
         debug_assert!(records.is_empty() || first > writer.applied, "records are applied in order, each once");
+        let last = first + (records.len() as Sequence).saturating_sub(1);
+        // Before the memtable: a range must not be called dead while a key in it comes to life.
+        let changes = records.iter().flat_map(|record| &record.writes);
+        shared.gaps.begin(last, changes.filter(|_| !shared.options.has(Planted::GapsNotCut)));
         let active = shared.active();
         let before = active.bytes();
         for (sequence, record) in (first..).zip(records) {
@@ -166,6 +189,7 @@ impl View {
         }
     }
 
+    #[cfg(test)]
     /// The newest published sequence.
     pub fn published(&self) -> Sequence {
         self.shared.published.load(Ordering::Acquire)
@@ -177,14 +201,10 @@ impl View {
         Arc::new(ViewSnapshot::new(Arc::clone(&self.shared), tables, sequence))
     }
 
-    /// The newest published value of `key`: what a snapshot of this moment answers, without making one.
-    ///
-    /// # Errors
-    /// `Unavailable` when the view was abandoned.
+    /// The newest published value of `key`.
+    #[cfg(test)]
     pub fn get(&self, key: &[u8]) -> Result<Option<Versioned>> {
-        let (tables, sequence) = self.shared.reading();
-        let read = snapshot::get(&self.shared, &tables, sequence, key);
-        read.map_err(|abandoned| self.shared.abandon(abandoned))
+        self.snapshot().get(key)
     }
 
     /// Whether the active memtable is full enough to drain it.
@@ -192,14 +212,24 @@ impl View {
         self.shared.checkpoint_due()
     }
 
-    /// Waits until a checkpoint is due, at most `within`; whether it is.
-    pub fn wait_until_due(&self, within: Duration) -> bool {
+    /// Waits until a checkpoint is due, at most `within`, or until `given_up`, which [`View::wake`] has looked
+    /// at again; whether it is due.
+    pub fn wait_until_due(&self, within: Duration, given_up: impl Fn() -> bool) -> bool {
         let shared = &*self.shared;
+        let waits = || !shared.checkpoint_due() && !shared.is_ending() && !given_up();
         let mut writer = shared.writer.lock();
-        shared.moved.wait_while_for(&mut writer, |_| !shared.checkpoint_due() && !shared.is_ending(), within);
+        shared.moved.wait_while_for(&mut writer, |_| waits(), within);
         shared.checkpoint_due()
     }
 
+    /// Lets those who wait look again at what they wait for.
+    pub fn wake(&self) {
+        // Under the lock, so that nobody starts to wait between its look and this call.
+        drop(self.shared.writer.lock());
+        self.shared.moved.notify_all();
+    }
+
+    #[cfg(test)]
     /// Whether the active memtable takes another group at once.
     pub fn has_room(&self) -> bool {
         self.shared.has_room()
@@ -223,9 +253,10 @@ impl View {
         Err(Error::new(ErrorKind::Overloaded, "writes wait for the view's drain"))
     }
 
+    #[cfg(test)]
     /// The last checkpoint and what the store held then; none while its content is not known to be whole.
     pub fn digest(&self) -> Option<(Sequence, Digest)> {
-        self.shared.maintenance.lock().known()
+        *self.shared.known.lock()
     }
 
     /// Why the store was given up, if it was.
@@ -238,11 +269,7 @@ impl View {
         self.shared.store.is_persistent()
     }
 
-    /// Bytes that the store uses on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        self.shared.store.disk_bytes()
-    }
-
+    #[cfg(test)]
     /// Bytes in the memtables, about.
     pub fn memtable_bytes(&self) -> usize {
         let tables = Arc::clone(&self.shared.current.read());
@@ -264,10 +291,9 @@ impl View {
         let Some(_background_work_ended) = shared.maintenance.try_lock_for(within) else {
             return Err(Error::new(ErrorKind::Unavailable, "the view's checkpoint did not stop in time"));
         };
-        if self.abandoned().is_some() {
-            return Ok(());
-        }
-        shared.store.close().map_err(Error::from)
+        let closed = shared.store.close();
+        // What was given up is not asked how it ended.
+        if self.abandoned().is_some() { Ok(()) } else { closed.map_err(Error::from) }
     }
 }
 
@@ -305,6 +331,11 @@ impl Shared {
 
     fn is_ending(&self) -> bool {
         self.closing.load(Ordering::Acquire) || self.abandoned.get().is_some()
+    }
+
+    /// The store, unless a comparison or a drain found that it cannot be trusted.
+    fn sound_store(&self) -> StoreResult<&dyn Ordered> {
+        self.abandoned.get().map_or(Ok(&*self.store), |abandoned| Err(abandoned.clone()))
     }
 
     fn check(&self) -> Result<()> {

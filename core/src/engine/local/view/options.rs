@@ -19,6 +19,9 @@ pub struct ViewOptions {
     pub salt: u64,
     /// A checkpoint waits this long for snapshots older than its freeze, then comes back later.
     pub snapshot_wait: Duration,
+    /// Whether a drain that is repeated after a crash is compared with its digest before it is relied on;
+    /// where not, the owner calls [`super::View::verify`] beside the reads.
+    pub compare_repeated: bool,
     /// A store that does not answer a write or flush for this long is abandoned.
     pub store_deadline: Duration,
     #[cfg(test)]
@@ -33,6 +36,7 @@ impl Default for ViewOptions {
             sled_cache_bytes: 16 << 20,
             salt: 0,
             snapshot_wait: Duration::from_secs(10),
+            compare_repeated: true,
             store_deadline: Duration::from_secs(30),
             #[cfg(test)]
             planted: None,
@@ -42,6 +46,7 @@ impl Default for ViewOptions {
 
 impl ViewOptions {
     /// Whether a test asked for this defect.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only tests can plant a defect"))]
     pub(super) fn has(&self, planted: Planted) -> bool {
         #[cfg(test)]
         return self.planted == Some(planted);
@@ -62,12 +67,15 @@ pub enum Planted {
     FillAlways,
     /// A removed key stays in the digest.
     DigestKeepsDeleted,
+    #[cfg(test)]
     /// The drain writes the oldest version of a key.
     DrainOldest,
     /// The cache is not told of writes.
     CacheNotTold,
     /// Operations are visible before they are published.
     ReadUnpublished,
+    /// A range called dead stays so when a key is put into it.
+    GapsNotCut,
     /// Deletes do not reach the store.
     DrainSkipsDeletes,
 }

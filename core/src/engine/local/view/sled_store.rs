@@ -2,8 +2,18 @@
 //!
 //! sled is used for what it does well (single keys, ordered pages) and for nothing else: no batch,
 //! transaction, subscriber, merge operator, `generate_id`, `flush_async`, `len` or `clear`, because
-//! each of them takes a process-wide lock, blocks writers or is slow without bound. It has no
-//! flusher thread, because that thread drops the errors it gets.
+//! each of them takes a process-wide lock, blocks writers or is slow without bound. What else sled
+//! 0.34.7 does, and where it is answered:
+//! - its flush does not reach the disk, and no directory is synced: `flush`, `directory::sync_names`
+//! - its flusher thread drops the errors it gets: there is none, the checkpoint flushes
+//! - large nodes go to files that it never syncs: values are split, see `encoding`
+//! - a snapshot that was cut short makes every later open fail: `directory::prepare` removes it
+//! - recovery skips damage and says nothing: checksums here, the digest of a full scan in `View::verify`
+//! - it panics, and a failed I/O thread lets callers wait for ever: `guarded`, and what failed is left alone
+//! - its lock outlives its handle: `close` waits for it, `open` tries again
+//! - dropping a handle panics when the last sync fails: only `close` drops one, on a thread of its own
+//! - it uses more memory than it is told: a small cache; its file shrinks only with a rebuild
+//! - snapshots are written at open only, so a long life means a slow open: the deadline grows with the file
 
 use std::fmt;
 use std::fs::File;
@@ -16,7 +26,9 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
 
 use super::directory;
-use super::encoding::{INLINE_BYTES, decode, encode, entry_key, entry_range, key_of, part_count, part_key};
+use super::encoding::{
+    INLINE_BYTES, PART, decode, decode_sequence, encode, entry_key, entry_range, key_of, part_count, part_key, part_of,
+};
 use super::guarded::{caught, guarded};
 use super::options::ViewOptions;
 use super::store::{Abandoned, Change, Ordered, STORE_PAGE_ENTRIES, StoreResult, StoredEntry, StoredValue};
@@ -102,7 +114,10 @@ impl Ordered for SledStore {
     }
 
     fn sequence_of(&self, key: &[u8]) -> StoreResult<Option<Sequence>> {
-        self.call(|db| Ok(entry(db, key)?.map(|entry| entry.sequence)))
+        self.call(|db| {
+            let bytes = db.get(entry_key(key)).map_err(Abandoned::new)?;
+            bytes.map(|bytes| decode_sequence(key, &bytes)).transpose()
+        })
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>> {
@@ -144,6 +159,10 @@ impl Ordered for SledStore {
         })
     }
 
+    fn sweep(&self) -> StoreResult<()> {
+        self.call(sweep)
+    }
+
     fn flush(&self) -> StoreResult<()> {
         let data = Arc::clone(&self.data);
         self.call_apart("view-flush", self.deadline, move |db| {
@@ -155,10 +174,6 @@ impl Ordered for SledStore {
 
     fn is_persistent(&self) -> bool {
         true
-    }
-
-    fn disk_bytes(&self) -> u64 {
-        self.data.metadata().map_or(0, |data| data.len())
     }
 
     fn close(&self) -> StoreResult<()> {
@@ -221,36 +236,57 @@ fn load(db: &sled::Db, entry: &StoredEntry) -> StoreResult<Bytes> {
 }
 
 /// Parts first: an entry that names parts which are not there yet would be damage to a later scan.
-/// The parts that the value before had in excess go before its entry does, so that a drain which is
-/// repeated after a crash still finds them named. Readers never see the moments between, because a
-/// memtable hides every key that is being drained.
+/// Readers never see the moments between, because a memtable hides every key that is being drained.
 fn put(db: &sled::Db, key: &[u8], state: &Versioned) -> StoreResult<()> {
     let parts = part_count(state.value.len());
-    if let Some(before) = entry(db, key)? {
-        remove_parts(db, &before, parts)?;
-    }
     if parts > 0 {
         for (number, part) in state.value.chunks(INLINE_BYTES).enumerate() {
             db.insert(part_key(key, number), part).map_err(Abandoned::new)?;
         }
     }
-    db.insert(entry_key(key), encode(key, &state.value, state.sequence)).map_err(Abandoned::new)?;
-    Ok(())
+    let bytes = encode(key, &state.value, state.sequence);
+    let before = db.insert(entry_key(key), bytes).map_err(Abandoned::new)?;
+    remove_parts(db, key, before, parts)
 }
 
-/// A key that was made and removed since the last checkpoint costs one read and no write.
+/// A key that was made and removed since the last checkpoint costs one look and no write.
 fn remove(db: &sled::Db, key: &[u8]) -> StoreResult<()> {
-    let Some(before) = entry(db, key)? else { return Ok(()) };
-    remove_parts(db, &before, 0)?;
-    db.remove(entry_key(key)).map_err(Abandoned::new)?;
-    Ok(())
+    let before = db.remove(entry_key(key)).map_err(Abandoned::new)?;
+    remove_parts(db, key, before, 0)
 }
 
-/// Removes the parts of `before` from number `parts` on.
-fn remove_parts(db: &sled::Db, before: &StoredEntry, parts: usize) -> StoreResult<()> {
-    let StoredValue::Parts { length, .. } = &before.value else { return Ok(()) };
-    for number in parts..part_count(*length as usize) {
-        db.remove(part_key(&before.key, number)).map_err(Abandoned::new)?;
+/// Removes the parts that a value had and its successor does not have. What a crash in between
+/// leaves behind is never read and goes with the next [`Ordered::sweep`].
+fn remove_parts(db: &sled::Db, key: &[u8], before: Option<sled::IVec>, parts: usize) -> StoreResult<()> {
+    let Some(before) = before else { return Ok(()) };
+    for number in parts..parts_of(key, &before)? {
+        db.remove(part_key(key, number)).map_err(Abandoned::new)?;
     }
     Ok(())
+}
+
+fn parts_of(key: &[u8], bytes: &[u8]) -> StoreResult<usize> {
+    match decode(key, bytes)?.value {
+        StoredValue::Whole(_) => Ok(0),
+        StoredValue::Parts { length, .. } => Ok(part_count(length as usize)),
+    }
+}
+
+/// Removes every part that no entry names.
+fn sweep(db: &sled::Db) -> StoreResult<()> {
+    let mut from = vec![PART];
+    loop {
+        let page = db.range(from..vec![PART + 1]).keys().take(STORE_PAGE_ENTRIES);
+        let places = page.collect::<Result<Vec<_>, _>>().map_err(Abandoned::new)?;
+        let Some(last) = places.last() else { return Ok(()) };
+        from = last.to_vec();
+        from.push(0);
+        for place in &places {
+            let (key, number) = part_of(place)?;
+            let entry = db.get(entry_key(key)).map_err(Abandoned::new)?;
+            if entry.map_or(Ok(0), |entry| parts_of(key, &entry))? <= number {
+                db.remove(place).map_err(Abandoned::new)?;
+            }
+        }
+    }
 }

@@ -37,14 +37,19 @@ impl Snapshot for ViewSnapshot {
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<KeyValue>> {
-        let cursors = self.tables.newest_first().map(|table| table.cursor(range, direction, self.sequence)).collect();
-        let page = merge::page(cursors, &*self.shared.store, range, direction, limit);
+        let gaps = &self.shared.gaps;
+        let page = self
+            .shared
+            .sound_store()
+            .and_then(|store| merge::page(&self.tables, store, gaps, range, direction, self.sequence, limit));
         page.map_err(|abandoned| self.shared.abandon(abandoned))
     }
 }
 
 /// The newest version of `key` that is not newer than `at`.
 pub(super) fn get(shared: &Shared, tables: &Tables, at: Sequence, key: &[u8]) -> StoreResult<Option<Versioned>> {
+    // Before the cache too: it was filled from a store that may have been found wrong since.
+    let store = shared.sound_store()?;
     if let Some(state) = shared.cache.get(key, at) {
         return Ok(Some(state));
     }
@@ -52,7 +57,7 @@ pub(super) fn get(shared: &Shared, tables: &Tables, at: Sequence, key: &[u8]) ->
     let version = tables.newest_first().find_map(|table| table.get(hash, key, at));
     let state = match version {
         Some((sequence, value)) => value.map(|value| Versioned { value, sequence }),
-        None => shared.store.get(key)?,
+        None => store.get(key)?,
     };
     if let Some(state) = &state {
         // Newest means: no freeze since the snapshot, so that every later version is in `active`

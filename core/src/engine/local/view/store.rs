@@ -94,12 +94,13 @@ pub trait Ordered: Send + Sync + fmt::Debug {
     fn load(&self, entry: &StoredEntry) -> StoreResult<Bytes>;
     /// Makes the changes one after another. Making them again leaves the same state.
     fn write(&self, changes: Vec<Change>) -> StoreResult<()>;
+    /// Frees what a write left behind that was interrupted by a crash.
+    fn sweep(&self) -> StoreResult<()>;
     /// Returns when all changes so far survive a power cut.
     fn flush(&self) -> StoreResult<()>;
     /// Whether the content is there after the process has ended.
     fn is_persistent(&self) -> bool;
-    /// Bytes used on disk.
-    fn disk_bytes(&self) -> u64;
+
     /// Gives files back; later calls answer [`Abandoned`].
     fn close(&self) -> StoreResult<()>;
 }

@@ -34,6 +34,10 @@ pub fn create(files: &SimulatedFiles, options: LogOptions) -> Log {
     Log::create(Arc::new(files.clone()), Path::new(DIR), options, IDENTITY).unwrap()
 }
 
+pub fn try_create(files: &SimulatedFiles) -> crate::error::Result<Log> {
+    Log::create(Arc::new(files.clone()), Path::new(DIR), small(), IDENTITY)
+}
+
 pub fn put(key: &str, value: &[u8], time: i64) -> Record {
     let key = bytes::Bytes::copy_from_slice(key.as_bytes());
     let event = Event { collection: "c".into(), id: "1".into(), kind: EventKind::Created, key: key.clone() };

@@ -1,59 +1,68 @@
 //! Drains beside readers and writers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 
 use super::*;
-use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES};
+use crate::engine::local::view::merge;
+use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES, Snapshot};
 use crate::error::{Error, ErrorKind};
 
 /// A reader that sees A from before an operation and Z from after it, while the drain overwrites both.
 pub(super) fn pairs_stay_equal(view: &View, rounds: u64) {
     let (manifest, done) = (Manifest::default(), AtomicBool::new(false));
+    let (reads, drains) = (AtomicU64::new(0), AtomicU64::new(0));
     commit(view, 1, vec![put(b"a", b"1"), put(b"z", b"1")]);
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let mut reads = 0_u64;
             while !done.load(Ordering::Relaxed) {
+                let read = reads.fetch_add(1, Ordering::Relaxed);
                 let snapshot = view.snapshot();
                 let first = snapshot.get(b"a").unwrap().unwrap();
                 let page = snapshot.scan(&KeyRange::prefix(b""), Direction::Forward, 10).unwrap();
                 let last = snapshot.get(b"z").unwrap().unwrap();
-                assert_eq!(first, last, "read {reads}");
-                assert_eq!(page.len(), 2, "read {reads}");
-                assert!(page.iter().all(|entry| entry.value == first.value), "read {reads}: {page:?} {first:?}");
-                reads += 1;
+                assert_eq!(first, last, "read {read}");
+                assert_eq!(page.len(), 2, "read {read}");
+                assert!(page.iter().all(|entry| entry.value == first.value), "read {read}: {page:?} {first:?}");
             }
-            reads
         });
         let drainer = scope.spawn(|| {
-            let mut drains = 0;
             while !done.load(Ordering::Relaxed) {
-                drains += u32::from(matches!(view.checkpoint(&manifest).unwrap(), Checkpoint::At(_)));
+                let drained = matches!(view.checkpoint(&manifest).unwrap(), Checkpoint::At(_));
+                drains.fetch_add(u64::from(drained), Ordering::Relaxed);
             }
-            drains
         });
-        for round in 2..rounds {
+        let enough = || reads.load(Ordering::Relaxed) >= 100 && drains.load(Ordering::Relaxed) >= 3;
+        for round in 2.. {
+            if round >= rounds && (enough() || reader.is_finished() || drainer.is_finished()) {
+                break;
+            }
             let value = round.to_string();
             commit(view, round, vec![put(b"a", value.as_bytes()), put(b"z", value.as_bytes())]);
         }
         done.store(true, Ordering::Relaxed);
-        let (reads, drains) = (reader.join().unwrap(), drainer.join().unwrap());
-        println!("rounds={rounds} reads={reads} drains={drains}");
-        assert!(reads > 0 && drains > 0);
+        reader.join().unwrap();
+        drainer.join().unwrap();
     });
+    println!("rounds={rounds} reads={reads:?} drains={drains:?}");
+}
+
+/// Drains come to their end also where the machine gives the readers little time.
+fn patient() -> ViewOptions {
+    ViewOptions { snapshot_wait: LONG, ..options() }
 }
 
 #[test]
 fn readers_beside_a_drain_see_whole_operations_in_memory() {
-    pairs_stay_equal(&memory(options()), 20_000);
-    pairs_stay_equal(&memory(ViewOptions { cache_bytes: 0, ..options() }), 20_000);
+    pairs_stay_equal(&memory(patient()), 20_000);
+    pairs_stay_equal(&memory(ViewOptions { cache_bytes: 0, ..patient() }), 20_000);
 }
 
 #[test]
 fn readers_beside_a_drain_see_whole_operations_in_sled() {
     let dir = tempfile::tempdir().unwrap();
-    let view = View::open(Some(&dir.path().join("view-1")), options(), StoreState::Empty).unwrap();
+    let view = View::open(Some(&dir.path().join("view-1")), patient(), StoreState::Empty).unwrap();
     pairs_stay_equal(&view, 5_000);
     view.close(LONG).unwrap();
 }
@@ -75,12 +84,39 @@ pub(super) fn old_snapshot_keeps_its_version(view: &View) {
 }
 
 pub(super) fn impatient() -> ViewOptions {
-    ViewOptions { snapshot_wait: Duration::from_millis(1), cache_bytes: 0, ..options() }
+    ViewOptions { cache_bytes: 0, ..options() }
 }
 
 #[test]
 fn a_drain_waits_for_older_snapshots() {
     old_snapshot_keeps_its_version(&memory(impatient()));
+}
+
+/// Snapshots of several lists can be alive at once: the drain waits for all of them, not for the oldest.
+#[test]
+fn a_drain_waits_for_every_list_before_its_freeze() {
+    struct Holds<'a>(&'a View, Manifest, Mutex<Option<Arc<dyn Snapshot>>>);
+    impl CheckpointLog for Holds<'_> {
+        fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {
+            self.1.draining(to, digest)
+        }
+        fn drained(&self, at: Sequence, digest: Digest) -> Result<()> {
+            *self.2.lock() = Some(self.0.snapshot());
+            self.1.drained(at, digest)
+        }
+    }
+    let view = memory(impatient());
+    let log = Holds(&view, Manifest::default(), Mutex::default());
+    commit(&view, 1, vec![put(b"k", b"old")]);
+    assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::At(1));
+    let younger = view.snapshot();
+    let older = log.2.lock().take();
+    commit(&view, 2, vec![put(b"k", b"new")]);
+    drop(older);
+    assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::Postponed);
+    assert_eq!(younger.get(b"k").unwrap().unwrap().value, "old");
+    drop(younger);
+    assert_eq!(drained(&view, &log.1), 2);
 }
 
 /// A freeze between apply and publish would drain versions that a crash of the owner takes back.
@@ -117,17 +153,87 @@ fn short_lived_keys_never_reach_the_store() {
     assert_eq!(view.checkpoint(&manifest).unwrap(), Checkpoint::Nothing);
 }
 
+/// Claiming from the front of a queue must not step over everything that was claimed before, which
+/// makes the day's work of a queue grow with the square of its length.
+#[test]
+fn a_claim_takes_few_steps_however_much_was_claimed_before() {
+    for direction in [Direction::Forward, Direction::Backward] {
+        let view = memory(options());
+        for task in 1..=1_000_u64 {
+            commit(&view, task, vec![put(&task.to_be_bytes(), b"task")]);
+        }
+        merge::STEPS.set(0);
+        for claim in 1_001..=1_900_u64 {
+            let page = view.snapshot().scan(&KeyRange::prefix(b"\0"), direction, 1).unwrap();
+            commit(&view, claim, vec![delete(&page[0].key)]);
+        }
+        let steps = merge::STEPS.get();
+        assert!(steps < 900 * 4, "{direction:?} steps={steps}");
+    }
+}
+
+/// A queue whose front moves on while readers scan it: a dead range that is kept too long hides
+/// tasks, one that is trusted too early shows half an operation.
+pub(super) fn a_moving_window_is_always_whole(view: &View, rounds: u64) {
+    const WIDTH: u64 = 10;
+    let key = |number: u64| (number % 500).to_be_bytes();
+    let (manifest, done, scans) = (Manifest::default(), AtomicBool::new(false), AtomicU64::new(0));
+    let first = (0..WIDTH).map(|number| put(&key(number), b"task")).collect();
+    commit(view, 1, first);
+    thread::scope(|scope| {
+        let scan = |direction| {
+            let (view, done, scans) = (&view, &done, &scans);
+            move || {
+                while !done.load(Ordering::Relaxed) {
+                    let scan = scans.fetch_add(1, Ordering::Relaxed);
+                    let snapshot = view.snapshot();
+                    let page = snapshot.scan(&KeyRange::prefix(b""), direction, 100).unwrap();
+                    let from = snapshot.sequence() - 1;
+                    let mut expected: Vec<_> = (from..from + WIDTH).map(key).collect();
+                    expected.sort_unstable();
+                    if direction == Direction::Backward {
+                        expected.reverse();
+                    }
+                    let found: Vec<_> = page.iter().map(|entry| &entry.key[..]).collect();
+                    assert_eq!(found, expected, "scan {scan} {direction:?} at={}", snapshot.sequence());
+                }
+            }
+        };
+        let readers = [scope.spawn(scan(Direction::Forward)), scope.spawn(scan(Direction::Backward))];
+        for round in 0.. {
+            let enough = || scans.load(Ordering::Relaxed) >= 100 || readers.iter().any(ScopedJoinHandle::is_finished);
+            if round >= rounds && enough() {
+                break;
+            }
+            commit(view, round + 2, vec![delete(&key(round)), put(&key(round + WIDTH), b"task")]);
+            if round % 1_500 == 1_499 {
+                let _ = view.checkpoint(&manifest).unwrap();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+    println!("rounds={rounds} scans={scans:?}");
+}
+
+#[test]
+fn scans_beside_a_moving_queue_miss_nothing() {
+    a_moving_window_is_always_whole(&memory(options()), 20_000);
+}
+
 /// Writers that outrun the drain wait, are told when it takes too long, and go on when it is done.
 #[test]
 fn a_full_memtable_makes_writers_wait_for_the_drain() {
     let (view, manifest) = (memory(ViewOptions { memtable_bytes: 20_000, ..options() }), Manifest::default());
-    assert!(!view.wait_until_due(Duration::ZERO));
+    assert!(!view.wait_until_due(Duration::ZERO, || false));
     let mut sequence = 0;
     while view.has_room() {
         sequence += 1;
         commit(&view, sequence, vec![put(&sequence.to_be_bytes(), &[7; 500])]);
     }
-    assert!(view.checkpoint_due() && view.wait_until_due(LONG));
+    assert!(view.checkpoint_due() && view.wait_until_due(LONG, || false));
     let refused = view.wait_for_room(Duration::from_millis(1)).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Overloaded);
     thread::scope(|scope| {
@@ -205,7 +311,7 @@ fn a_close_does_not_wait_for_a_drain() {
         }
     }
     let view = memory(options());
-    let writes = (0..2_000_u32).map(|key| put(&key.to_be_bytes(), b"v")).collect();
+    let writes = (0..5_000_u32).map(|key| put(&key.to_be_bytes(), b"v")).collect();
     commit(&view, 1, writes);
     let log = ClosesMeanwhile(&view, Manifest::default());
     assert_eq!(view.checkpoint(&log).unwrap(), Checkpoint::Cancelled);

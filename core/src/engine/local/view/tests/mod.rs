@@ -1,5 +1,4 @@
 //! Tests of the view as a whole, over memory, over sled and over a store that fails.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod drain;
 mod faults;
@@ -12,13 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::View;
+use super::digest::Digest;
 use super::options::{Checkpoint, CheckpointLog, StoreState, ViewOptions};
-use super::{Digest, View};
 use crate::engine::{Record, Sequence, Write};
 use crate::error::Result;
 
 /// Long enough that only a defect reaches it.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// The owner's manifest, kept in memory.
 #[derive(Debug)]
@@ -55,7 +55,8 @@ impl CheckpointLog for Manifest {
 }
 
 fn options() -> ViewOptions {
-    ViewOptions { memtable_bytes: 1 << 20, cache_bytes: 1 << 20, salt: 42, ..ViewOptions::default() }
+    let snapshot_wait = Duration::from_millis(2);
+    ViewOptions { memtable_bytes: 1 << 20, cache_bytes: 1 << 20, salt: 42, snapshot_wait, ..ViewOptions::default() }
 }
 
 fn put(key: &[u8], value: &[u8]) -> Write {

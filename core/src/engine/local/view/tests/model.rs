@@ -93,7 +93,9 @@ pub(super) fn live(seed: u64, steps: usize, dir: Option<&Path>, options: &ViewOp
             log.push((sequence, record.clone()));
             group.push(record);
         }
+        let before = view.published();
         view.apply(first, &group).unwrap();
+        assert_eq!(view.snapshot().sequence(), before, "{story}: read before it was published");
         compare(&mut random, &model, &*view.snapshot(), &story);
         view.publish(first + group.len() as u64 - 1);
         compare(&mut random, &model, &*view.snapshot(), &story);
@@ -101,6 +103,10 @@ pub(super) fn live(seed: u64, steps: usize, dir: Option<&Path>, options: &ViewOp
         if random.random_bool(0.3) {
             let old = &held[random.random_range(0..held.len())];
             compare(&mut random, &model, &**old, &story);
+        }
+        if random.random_bool(0.1) {
+            // Mostly put off by the snapshots held, so that writes and reads go on over two memtables.
+            let _ = view.checkpoint(&manifest).unwrap();
         }
         if random.random_bool(0.1) {
             held.clear();

@@ -8,22 +8,26 @@ use super::model::live;
 use super::*;
 use crate::engine::local::view::options::Planted;
 
-const ALL: [Planted; 7] = [
+const ALL: [Planted; 8] = [
     Planted::DrainUnderSnapshot,
     Planted::FillAlways,
     Planted::DigestKeepsDeleted,
     Planted::DrainOldest,
     Planted::CacheNotTold,
     Planted::ReadUnpublished,
+    Planted::GapsNotCut,
     Planted::DrainSkipsDeletes,
 ];
+
+/// A story, as its name and what it does.
+type Story<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
 /// The stories that must notice, by name.
 fn noticed(planted: Option<Planted>) -> Vec<&'static str> {
     let with = |options: ViewOptions| ViewOptions { planted, ..options };
-    let stories: [(&'static str, Box<dyn Fn()>); 3] = [
+    let stories: [Story<'_>; 3] = [
         ("old snapshot", Box::new(|| old_snapshot_keeps_its_version(&memory(with(impatient()))))),
-        ("cache race", Box::new(|| cache_never_answers_an_old_version(with(options())))),
+        ("cache race", Box::new(|| cache_never_answers_an_old_version(&with(options())))),
         ("model", Box::new(|| live(1, 100, None, &with(options())))),
     ];
     let fails = |story: &dyn Fn()| catch_unwind(AssertUnwindSafe(story)).is_err();

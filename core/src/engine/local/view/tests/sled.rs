@@ -1,15 +1,20 @@
 //! sled directories that are damaged, half written or in use.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::engine::local::view::check::{next_directory, quarantine};
-use crate::engine::local::view::encoding::INLINE_BYTES;
+use crate::engine::local::view::directory::{next as next_directory, quarantine, remove_leftovers};
+use crate::engine::local::view::encoding::{INLINE_BYTES, part_key};
+use crate::engine::local::view::rebuild::rebuild;
 use crate::engine::{Direction, KeyRange, KeyValue, MAX_KEY_BYTES};
+use crate::error::{Error, ErrorKind};
 
 fn open(dir: &Path, state: StoreState) -> View {
     View::open(Some(dir), options(), state).unwrap()
@@ -133,9 +138,9 @@ fn a_directory_with_missing_parts_is_abandoned_or_right() {
             copy(&sound, &dir);
             let gone = dir.join(&name);
             if gone.is_dir() {
-                fs::remove_dir_all(&gone).unwrap()
+                fs::remove_dir_all(&gone).unwrap();
             } else {
-                fs::remove_file(&gone).unwrap()
+                fs::remove_file(&gone).unwrap();
             }
             if garbage {
                 fs::write(&gone, b"garbage").unwrap();
@@ -159,6 +164,133 @@ fn a_half_written_snapshot_does_not_matter() {
     let (manifest, expected) = fill(&dir);
     fs::write(dir.join("snap.ffffffffffffffff.generating"), b"half").unwrap();
     assert!(!noticed(&dir, manifest.state(), &expected, "half-written snapshot"));
+}
+
+/// A crash behind the last write of a drain: the next life repeats it, sweeps up the parts that the
+/// crash left unnamed, and believes the result only after a comparison.
+#[test]
+fn a_drain_is_repeated_after_a_crash() {
+    struct Crashes(Manifest);
+    impl CheckpointLog for Crashes {
+        fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {
+            self.0.draining(to, digest)
+        }
+        fn drained(&self, _: Sequence, _: Digest) -> Result<()> {
+            Err(Error::new(ErrorKind::Unavailable, "the power went"))
+        }
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("view-1");
+    let (view, log) = (open(&dir, StoreState::Empty), Crashes(Manifest::default()));
+    let records = [vec![put(b"a", b"1"), put(b"large", &[1; 9_000])], vec![delete(b"a"), put(b"large", &[2; 20])]];
+    let apply = |view: &View| {
+        for (sequence, writes) in (1..).zip(records.clone()) {
+            commit(view, sequence, writes);
+        }
+    };
+    apply(&view);
+    assert!(view.checkpoint(&log).is_err());
+    assert_eq!(view.digest(), None);
+    view.close(LONG).unwrap();
+    let raw = ::sled::open(&dir).unwrap();
+    raw.insert(part_key(b"large", 1), vec![1; 100]).unwrap();
+    raw.insert(part_key(b"gone", 0), vec![1; 100]).unwrap();
+    drop(raw);
+    let (view, manifest) = (open(&dir, log.0.state()), log.0);
+    assert_eq!(view.checkpoint(&manifest).unwrap_err().kind(), ErrorKind::Internal, "the log was not applied yet");
+    apply(&view);
+    assert_eq!(drained(&view, &manifest), 2);
+    assert!(view.verify().unwrap());
+    assert_eq!(everything(&view).unwrap().len(), 1);
+    view.close(LONG).unwrap();
+    assert_eq!(::sled::open(&dir).unwrap().iter().count(), 1, "a part that no entry names was left behind");
+}
+
+/// The files as a killed process leaves them, caught at random moments of a drain: the next life comes
+/// to the right content or gives the directory up.
+#[test]
+fn a_directory_caught_in_the_middle_of_a_drain_is_repaired_or_abandoned() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("view-1");
+    let (view, manifest) = (open(&dir, StoreState::Empty), Manifest::default());
+    let mut log = Vec::new();
+    for round in 0..12_u64 {
+        let numbers = (0..400_u64).filter(|number| (number + round) % 3 > 0);
+        let writes = numbers.map(|number| match (number + round) % 7 {
+            0 => delete(&number.to_be_bytes()),
+            1 => put(&number.to_be_bytes(), &vec![round as u8; 7_000]),
+            _ => put(&number.to_be_bytes(), &[round as u8; 200]),
+        });
+        log.push(writes.collect::<Vec<_>>());
+    }
+    let done = AtomicBool::new(false);
+    let copies = thread::scope(|scope| {
+        let copier = scope.spawn(|| {
+            let mut copies = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let before = manifest.state();
+                let target = scratch.path().join(format!("copy-{}", copies.len()));
+                copy(&dir, &target);
+                // A manifest of before its drain knows nothing of what the copy holds.
+                if before == manifest.state() && before != StoreState::Empty {
+                    copies.push((target, before));
+                } else {
+                    fs::remove_dir_all(&target).unwrap();
+                }
+            }
+            copies
+        });
+        for (sequence, writes) in (1..).zip(&log) {
+            commit(&view, sequence, writes.clone());
+            drained(&view, &manifest);
+        }
+        done.store(true, Ordering::Relaxed);
+        copier.join().unwrap()
+    });
+    let expected = everything(&view).unwrap();
+    let mut repaired = 0;
+    for (dir, state) in copies.iter().rev().take(8) {
+        repaired += usize::from(comes_to(&expected, dir, *state, &log));
+    }
+    println!("copies={} repaired={repaired}", copies.len());
+}
+
+/// Whether the store in `dir` comes to `expected` with the log behind it; else it was given up.
+fn comes_to(expected: &[KeyValue], dir: &Path, state: StoreState, log: &[Vec<Write>]) -> bool {
+    let manifest = Manifest(Mutex::new(state));
+    let Ok(view) = View::open(Some(dir), options(), state) else { return false };
+    let from = view.published();
+    for (sequence, writes) in (1..).zip(log).filter(|(sequence, _)| *sequence > from) {
+        commit(&view, sequence, writes.clone());
+        let repeats = matches!(manifest.state(), StoreState::Draining { to, .. } if to == sequence);
+        if (repeats || sequence == log.len() as u64) && view.checkpoint(&manifest).is_err() {
+            return false;
+        }
+    }
+    if view.verify().is_err() {
+        return false;
+    }
+    assert!(everything(&view).unwrap() == expected, "{state:?}");
+    view.close(LONG).unwrap();
+    true
+}
+
+/// A store that never answers must cost the process a thread, not its life or the writer's.
+#[test]
+fn a_store_that_does_not_answer_in_time_is_abandoned() {
+    let scratch = tempfile::tempdir().unwrap();
+    let options = ViewOptions { store_deadline: Duration::ZERO, ..options() };
+    let view = View::open(Some(&scratch.path().join("view-1")), options, StoreState::Empty).unwrap();
+    let manifest = Manifest::default();
+    // A thread may answer before it is waited for, so one attempt proves nothing.
+    let failed = (1..1_000).find_map(|sequence| {
+        commit(&view, sequence, vec![put(b"k", &[7; 100_000])]);
+        view.checkpoint(&manifest).err()
+    });
+    assert_eq!(failed.unwrap().kind(), ErrorKind::Unavailable);
+    assert!(view.abandoned().unwrap().reason.contains("did not answer"));
+    assert!(view.verify().is_err() && view.wait_for_room(LONG).is_err());
+    view.close(LONG).unwrap();
 }
 
 /// sled frees its lock late; closing must wait, or every quick restart fails.
@@ -243,9 +375,16 @@ fn quarantine_keeps_the_newest_alone() {
         assert_eq!(fs::read(aside.join("db")).unwrap(), [number]);
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    let keep = scratch.path().join("view-7");
+    for name in ["view-3", "view-7", "view-9"] {
+        fs::create_dir(scratch.path().join(name)).unwrap();
+    }
+    remove_leftovers(scratch.path(), &keep).unwrap();
+    assert!(keep.exists() && fs::read_dir(scratch.path()).unwrap().count() == 2);
 }
 
-/// The file going bad under a running view: reads answer rightly or not at all, and the process lives.
+/// The file going bad under a running view: reads answer rightly or not at all, the process lives, and
+/// a new view is built beside the old one, whose handle is never given back.
 #[test]
 fn a_file_that_goes_bad_under_a_running_view_ends_the_view_alone() {
     let scratch = tempfile::tempdir().unwrap();
@@ -265,5 +404,14 @@ fn a_file_that_goes_bad_under_a_running_view_ends_the_view_alone() {
     println!("reads={} refused={refused}", expected.len());
     assert!(refused > 0 && view.abandoned().is_some());
     assert!(view.verify().is_err());
+    let StoreState::At { at, digest } = manifest.state() else { panic!("{manifest:?}") };
+    let aside = quarantine(&dir).unwrap();
+    let next = next_directory(scratch.path()).unwrap();
+    let base = expected.iter().cloned().map(Ok);
+    let (rebuilt, found) =
+        rebuild(Some(&next), super::options(), at, base, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((found, rebuilt.published()), (digest, at));
+    assert!(everything(&rebuilt).unwrap() == expected && rebuilt.verify().unwrap() && aside.exists());
     view.close(LONG).unwrap();
+    rebuilt.close(LONG).unwrap();
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::View;
 use super::digest::Digest;
-pub use super::directory::{next as next_directory, quarantine};
 use super::memory_store::MemoryStore;
 use super::options::{StoreState, ViewOptions};
 use super::sled_store::SledStore;

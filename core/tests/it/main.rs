@@ -1,0 +1,13 @@
+//! Tests of whole databases in real directories, through the handle alone.
+
+mod database;
+mod ending;
+mod feed;
+mod golden;
+mod idempotency;
+mod kill;
+mod model;
+mod open;
+mod oracle;
+mod plan;
+mod worker;

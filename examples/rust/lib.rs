@@ -1,0 +1,1 @@
+//! Programs to start from: `cargo run --example first_steps`.

@@ -1,0 +1,304 @@
+//! Documents of any collection: create, read, replace, patch, delete and list. Products and users use the same routes.
+#![expect(unused_qualifications, reason = "the description macro names parameter types by their full path")]
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, MatchedPath, Path, RawPathParams, State};
+use axum::http::header::{ETAG, HeaderName, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use kappa_core::{CallOptions, CollectionName, Document, Entry, ErrorKind, Operation};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::App;
+use crate::body::{JsonBody, PatchBody};
+use crate::error::Problem;
+use crate::etag::{etag, if_match, is_known, must_be_new};
+use crate::page::{ListQuery, Params, json, many, page};
+
+/// The header that makes a write safe to repeat.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What stays as it is in a path segment (RFC 3986 unreserved).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// One JSON object. Its `id` names it in its collection; without one it gets a UUID v7.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AnyDocument {
+    /// 1 to 256 bytes without control characters.
+    pub id: Option<String>,
+    /// Any further fields.
+    #[serde(flatten)]
+    #[schema(additional_properties, value_type = Object)]
+    pub fields: serde_json::Map<String, Value>,
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DocumentPage {
+    /// The documents, as they are stored.
+    pub items: Vec<AnyDocument>,
+    /// Give it as `after` to get the next page; null when this was the last.
+    #[schema(required)]
+    pub next: Option<String>,
+}
+
+/// What a write may say beside its document.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WriteQuery {
+    /// How long the document lives, in milliseconds; the collection's rule where none is given.
+    #[param(required = false)]
+    pub ttl_ms: Option<u64>,
+}
+
+/// The collection that a path names: `{name}` in it, or the segment behind `/v1/`.
+#[derive(Debug)]
+pub struct Target(pub CollectionName);
+
+impl FromRequestParts<App> for Target {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, app).await;
+        let params = params.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+        if let Some((_, name)) = params.iter().find(|(key, _)| *key == "name") {
+            return Ok(Self(CollectionName::new(name)?));
+        }
+        let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let name = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        Ok(Self(CollectionName::new(name)?))
+    }
+}
+
+/// The id at the end of a path, decoded.
+#[derive(Debug)]
+pub struct DocumentId(pub String);
+
+impl FromRequestParts<App> for DocumentId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        struct Named {
+            id: String,
+        }
+        let path: Result<Path<Named>, PathRejection> = Path::from_request_parts(parts, app).await;
+        let Path(Named { id }) = path.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+        Ok(Self(id))
+    }
+}
+
+/// What the headers say about a write.
+///
+/// # Errors
+/// 400 for a key that is no text.
+pub fn call_options(headers: &HeaderMap) -> Result<CallOptions, Problem> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(CallOptions::default()) };
+    let text = value.to_str().map_err(|_| Problem::invalid("an Idempotency-Key is plain ASCII text"))?.trim();
+    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    Ok(CallOptions { idempotency_key: Some(key.to_owned()), ..CallOptions::default() })
+}
+
+/// The routes of a collection's list.
+pub fn list_routes() -> MethodRouter<App> {
+    get(list).post(create)
+}
+
+/// The routes of one document.
+pub fn document_routes() -> MethodRouter<App> {
+    get(read).put(replace).patch(update).delete(delete)
+}
+
+/// Lists documents.
+///
+/// One page in order of creation or by an index; some documents by id; or only their number. A page ends at `limit`
+/// documents or 1 MiB; `next` and the `Link` header lead to the page behind it. What exists from the first page to the
+/// last comes exactly once.
+#[utoipa::path(get, path = "/v1/collections/{name}", tag = "collections", operation_id = "list_documents",
+    params(("name" = String, Path, description = "The collection"), ListQuery),
+    responses((status = 200, body = DocumentPage), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub async fn list(
+    State(app): State<App>,
+    Target(collection): Target,
+    uri: Uri,
+    Params(query): Params<ListQuery>,
+) -> Result<Response, Problem> {
+    if query.count {
+        let count = app.count(collection).await?;
+        return Ok(json(format!("{{\"count\":{count}}}")));
+    }
+    if let Some(ids) = &query.ids {
+        let ids = ids.split(',').map(str::to_owned).collect();
+        return Ok(many(&app.get_many(collection, ids).await?));
+    }
+    let found = app.list(query.request(collection)?).await?;
+    Ok(page(&uri, &found.entries, found.next.as_deref()))
+}
+
+/// Creates a document.
+///
+/// Without an `id` it gets a UUID v7. A write with an `Idempotency-Key` can be repeated for 24 hours.
+#[utoipa::path(post, path = "/v1/collections/{name}", tag = "collections", operation_id = "create_document",
+    params(("name" = String, Path, description = "The collection"), WriteQuery,
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the write safe to repeat")),
+    request_body = AnyDocument,
+    responses((status = 201, body = AnyDocument), (status = 409, description = "The id or a unique value is taken", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub async fn create(
+    State(app): State<App>,
+    Target(collection): Target,
+    uri: Uri,
+    Params(WriteQuery { ttl_ms }): Params<WriteQuery>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    let document = Document::parse(body)?;
+    let entry = app.write(Operation::Create { collection, document, ttl_ms }, call_options(&headers)?).await?;
+    Ok(created(&uri, &entry, true))
+}
+
+/// Reads a document.
+///
+/// Its `ETag` is its version; with `If-None-Match` a version the client has already is not sent again.
+#[utoipa::path(get, path = "/v1/collections/{name}/{id}", tag = "collections", operation_id = "read_document",
+    params(("name" = String, Path, description = "The collection"), ("id" = String, Path, description = "The document"),
+        ("If-None-Match" = Option<String>, Header, description = "Entity tags the client has")),
+    responses((status = 200, body = AnyDocument), (status = 304, description = "Not changed"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub async fn read(
+    State(app): State<App>,
+    Target(collection): Target,
+    DocumentId(id): DocumentId,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Some(entry) = app.get(collection, id.clone()).await? else { return Err(no_such_document(&id)) };
+    if is_known(&headers, entry.version) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag(entry.version))]).into_response());
+    }
+    Ok(found(&entry))
+}
+
+/// Replaces a document.
+///
+/// With `If-Match` only the named version is replaced. With `If-None-Match: *` the document is created under this id
+/// and must not exist yet.
+#[utoipa::path(put, path = "/v1/collections/{name}/{id}", tag = "collections", operation_id = "replace_document",
+    params(("name" = String, Path, description = "The collection"), ("id" = String, Path, description = "The document"), WriteQuery,
+        ("If-Match" = Option<String>, Header, description = "The entity tag the document must have"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: create, do not replace"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the write safe to repeat")),
+    request_body = AnyDocument,
+    responses((status = 200, body = AnyDocument), (status = 201, body = AnyDocument),
+        (status = 412, description = "The document has another version", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub async fn replace(
+    State(app): State<App>,
+    Target(collection): Target,
+    DocumentId(id): DocumentId,
+    uri: Uri,
+    Params(WriteQuery { ttl_ms }): Params<WriteQuery>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    let document = Document::parse(body)?;
+    let options = call_options(&headers)?;
+    if must_be_new(&headers)? {
+        let document = named(document, &id)?;
+        let written = app.write(Operation::Create { collection, document, ttl_ms }, options).await;
+        return match written {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Problem::precondition(error.to_string())),
+            other => Ok(created(&uri, &other?, false)),
+        };
+    }
+    let if_version = if_match(&headers)?;
+    let operation = Operation::Replace { collection, id, document, if_version, ttl_ms };
+    Ok(found(&app.write(operation, options).await?))
+}
+
+/// Patches a document.
+///
+/// The body is a merge patch (RFC 7396): named fields are set, null removes one, the others stay.
+#[utoipa::path(patch, path = "/v1/collections/{name}/{id}", tag = "collections", operation_id = "update_document",
+    params(("name" = String, Path, description = "The collection"), ("id" = String, Path, description = "The document"), WriteQuery,
+        ("If-Match" = Option<String>, Header, description = "The entity tag the document must have"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the write safe to repeat")),
+    request_body(content((AnyDocument = "application/merge-patch+json"), (AnyDocument = "application/json"))),
+    responses((status = 200, body = AnyDocument),
+        (status = 412, description = "The document has another version", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub async fn update(
+    State(app): State<App>,
+    Target(collection): Target,
+    DocumentId(id): DocumentId,
+    Params(WriteQuery { ttl_ms }): Params<WriteQuery>,
+    headers: HeaderMap,
+    PatchBody(body): PatchBody,
+) -> Result<Response, Problem> {
+    let patch = Document::parse(body)?;
+    let (if_version, options) = (if_match(&headers)?, call_options(&headers)?);
+    let operation = Operation::Update { collection, id, patch, if_version, ttl_ms };
+    Ok(found(&app.write(operation, options).await?))
+}
+
+/// Deletes a document.
+#[utoipa::path(delete, path = "/v1/collections/{name}/{id}", tag = "collections", operation_id = "delete_document",
+    params(("name" = String, Path, description = "The collection"), ("id" = String, Path, description = "The document"),
+        ("If-Match" = Option<String>, Header, description = "The entity tag the document must have"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the write safe to repeat")),
+    responses((status = 204, description = "Deleted"),
+        (status = 412, description = "The document has another version", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub async fn delete(
+    State(app): State<App>,
+    Target(collection): Target,
+    DocumentId(id): DocumentId,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let (if_version, options) = (if_match(&headers)?, call_options(&headers)?);
+    let operation = Operation::Delete { collection, id: id.clone(), if_version };
+    if app.delete(operation, options).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_such_document(&id)) }
+}
+
+fn no_such_document(id: &str) -> Problem {
+    Problem::not_found(format!("no such document id={id}"))
+}
+
+/// The document with its version.
+fn found(entry: &Entry) -> Response {
+    let mut response = json(entry.document.bytes());
+    response.headers_mut().insert(ETAG, etag(entry.version));
+    response
+}
+
+/// As [`found`], with 201 and where the document is from now on; `below` when the request went to its list.
+fn created(uri: &Uri, entry: &Entry, below: bool) -> Response {
+    let mut location = uri.path().to_owned();
+    if below {
+        location.push('/');
+        location.extend(utf8_percent_encode(&entry.id, SEGMENT));
+    }
+    let mut response = found(entry);
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// The document with the id of its path; one that carries another id is refused.
+fn named(document: Document, id: &str) -> Result<Document, Problem> {
+    match document.fields().get("id") {
+        Some(Value::String(own)) if own == id => Ok(document),
+        Some(_) => Err(Problem::invalid("the id in the body is not the id in the path")),
+        None => {
+            let first = std::iter::once(("id".to_owned(), Value::from(id)));
+            Ok(Document::from_fields(first.chain(document.fields().clone()).collect()))
+        }
+    }
+}

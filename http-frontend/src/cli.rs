@@ -1,0 +1,245 @@
+//! The command line: what the server is started with, and how it says what is wrong.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kappa_core::env::Env;
+use kappa_core::{Kappa, Options};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::options::ServerOptions;
+use crate::server::serve;
+
+/// The port where nothing else is said.
+const DEFAULT_PORT: u16 = 8080;
+/// Threads that wait for lists and draws; more calls than that queue for one.
+const MAX_WAITING: usize = 64;
+/// How long threads that still compute may hold up the end of the process.
+const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The backend core of a small team: documents, live updates and parallel number work over HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "kappa-server", version, about)]
+struct Arguments {
+    /// The directory of the database; it is made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = "./kappa-data")]
+    data: PathBuf,
+    /// The port to listen on [default: `KAPPA_PORT`, then `PORT`, then 8080; 0 takes any that is free].
+    #[arg(short, long, alias = "PORT", value_name = "PORT")]
+    port: Option<u16>,
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Listens on an address that other machines reach. There is no authentication: everybody there can read and write.
+    #[arg(long)]
+    allow_remote: bool,
+    /// A name, beside the loopback ones, that requests may carry as their host, as a proxy on this machine does.
+    #[arg(long = "allow-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints the `OpenAPI` description and ends.
+    Openapi,
+}
+
+/// Why the program ends at once.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    /// The command line or the environment says something impossible.
+    fn usage(text: impl Display) -> Self {
+        Self { code: 2, text: text.to_string() }
+    }
+
+    /// What was asked for cannot be done here and now.
+    fn runtime(text: impl Display) -> Self {
+        Self { code: 1, text: text.to_string() }
+    }
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.exit_code() == 0 => {
+            say(&error.to_string());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            return fail(&Failure::usage(line.strip_prefix("error: ").unwrap_or(line)));
+        }
+    };
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    // There is nowhere left to say that standard error is closed.
+    let _ = writeln!(std::io::stderr(), "kappa-server: {}", failure.text);
+    ExitCode::from(failure.code)
+}
+
+fn say(text: &str) {
+    // A reader that closed the pipe does not want to know more; the server goes on.
+    let _ = write!(std::io::stdout(), "{text}");
+}
+
+fn start(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(Command::Openapi) = arguments.command {
+        let document = serde_json::to_string_pretty(&crate::openapi_document()).map_err(Failure::runtime)?;
+        say(&format!("{document}\n"));
+        return Ok(());
+    }
+    let port = port(arguments.port, |name| std::env::var(name).ok()).map_err(Failure::usage)?;
+    if !arguments.host.is_loopback() && !arguments.allow_remote {
+        return Err(Failure::usage(format!(
+            "{} is reached by other machines and there is no authentication yet; add --allow-remote if that is wanted",
+            arguments.host
+        )));
+    }
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(MAX_WAITING)
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)?;
+    let ended = runtime.block_on(listen(arguments, port));
+    runtime.shutdown_timeout(LAST_WAIT);
+    ended
+}
+
+/// The port: argument, `KAPPA_PORT`, `PORT`, 8080. The name made for this program goes before the general one.
+fn port(argument: Option<u16>, variable: impl Fn(&str) -> Option<String>) -> Result<u16, String> {
+    if let Some(port) = argument {
+        return Ok(port);
+    }
+    for name in ["KAPPA_PORT", "PORT"] {
+        if let Some(text) = variable(name).filter(|text| !text.is_empty()) {
+            return text.parse().map_err(|_| format!("{name}={text} is not a port from 0 to 65535"));
+        }
+    }
+    Ok(DEFAULT_PORT)
+}
+
+async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
+    let listener = TcpListener::bind((arguments.host, port)).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => Failure::runtime(format!("port {port} is taken; choose another with --port")),
+        _ => Failure::runtime(format!("cannot listen on {} port {port}: {error}", arguments.host)),
+    })?;
+    let address = listener.local_addr().map_err(Failure::runtime)?;
+    let signals = Signals::new().map_err(Failure::runtime)?;
+    let kappa = open(&arguments.data).await?;
+    say(&greeting(&format!("http://{address}"), &arguments.data));
+    let options = ServerOptions { allowed_hosts: arguments.allowed_hosts.clone(), ..ServerOptions::default() };
+    serve(kappa.clone(), options, listener, signals.stop()).await.map_err(Failure::runtime)?;
+    let closed = tokio::task::spawn_blocking(move || kappa.close()).await.map_err(Failure::runtime)?;
+    closed.map_err(Failure::runtime)?;
+    say("kappa-server: stopped\n");
+    Ok(())
+}
+
+async fn open(data: &Path) -> Result<Kappa, Failure> {
+    let data = data.to_owned();
+    let opening = move || {
+        Kappa::open_with(&data, &Options::default(), &Env::default())
+            .map_err(|error| Failure::runtime(format!("cannot open {}: {error}", data.display())))
+    };
+    tokio::task::spawn_blocking(opening).await.map_err(Failure::runtime)?
+}
+
+fn greeting(url: &str, data: &Path) -> String {
+    format!(
+        "kappa-server {version} listens on {url} with data in {data}\n\
+         Try:\n  \
+         curl {url}/v1/info\n  \
+         curl -d '{{\"title\":\"Teclado\",\"price\":345.5}}' -H 'content-type: application/json' {url}/v1/products\n  \
+         curl {url}/api/productos\n  \
+         curl '{url}/api/randoms?cant=1000000'\n  \
+         curl -N {url}/v1/changes\n\
+         Stop with Ctrl-C.\n",
+        version = env!("CARGO_PKG_VERSION"),
+        data = data.display(),
+    )
+}
+
+/// The signals that ask for the end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Ready at the first signal. The second ends the process at once: what was answered is durable anyway.
+    #[expect(clippy::disallowed_methods, reason = "who asks twice wants this process gone")]
+    async fn stop(mut self) {
+        self.next().await;
+        say("kappa-server: stopping; once more to stop at once\n");
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(130);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_argument_then_own_variable_then_general_one() {
+        let both = |name: &str| Some(if name == "PORT" { "1" } else { "2" }.to_owned());
+        let general = |name: &str| (name == "PORT").then(|| "1".to_owned());
+        assert_eq!(port(Some(3), both), Ok(3));
+        assert_eq!(port(None, both), Ok(2));
+        assert_eq!(port(None, general), Ok(1));
+        assert_eq!(port(None, |_| None), Ok(DEFAULT_PORT));
+        assert_eq!(port(None, |_| Some(String::new())), Ok(DEFAULT_PORT));
+    }
+
+    /// A port that is silently replaced by the default puts two services on one address.
+    #[test]
+    fn a_bad_port_is_named_with_its_variable() {
+        for bad in ["x", "-1", "65536", "80 80", "8080.0"] {
+            let text = port(None, |name| (name == "PORT").then(|| bad.to_owned())).expect_err("refused");
+            assert_eq!(text, format!("PORT={bad} is not a port from 0 to 65535"));
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+        for form in [&["-p", "9"][..], &["--port", "9"], &["--PORT", "9"], &["--port=9"]] {
+            let arguments = Arguments::try_parse_from(std::iter::once(&"kappa-server").chain(form)).expect("accepted");
+            assert_eq!(arguments.port, Some(9), "{form:?}");
+        }
+    }
+}

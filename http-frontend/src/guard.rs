@@ -1,0 +1,217 @@
+//! What every request passes first: who may ask, how long it may take, and which headers every answer carries.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::{Request, State};
+use axum::http::header::{self, HOST, HeaderName, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+
+use crate::app::App;
+use crate::error::Problem;
+
+/// The longest path with its query.
+const MAX_URI: usize = 8 << 10;
+
+/// Routes whose answers may take longer than others: they have deadlines of their own, or none by nature.
+const LONG: [&str; 4] = ["/v1/changes", "/v1/randoms", "/api/randoms", "/api/randoms/"];
+
+/// Headers of every answer that does not set them itself.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+];
+
+/// Refuses requests that no honest client sends, turns a panic into an answer, and sets headers.
+pub async fn protect(State(app): State<App>, request: Request, next: Next) -> Response {
+    let mut response = match check(&app, &request) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => answer(request, next).await,
+    };
+    let revalidate = response.headers().contains_key(header::ETAG);
+    let headers = response.headers_mut();
+    if revalidate {
+        // A stored copy may be kept, but is used only when `If-None-Match` says it is still right.
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    }
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn answer(request: Request, next: Next) -> Response {
+    // The request is given up after a panic, so no broken state of its own can be seen again.
+    if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        return response;
+    }
+    tracing::error!("a handler panicked");
+    let mut response = Problem::internal().into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Ends requests that take too long.
+pub async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
+    if LONG.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    let reads = request.method().is_safe();
+    match tokio::time::timeout(app.options.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) if reads => {
+            let detail = "the answer took too long";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(1).into_response()
+        }
+        Err(_) => {
+            let detail = "the answer took too long; the write may or may not have happened, read before repeating";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "ambiguous", detail).into_response()
+        }
+    }
+}
+
+fn check(app: &App, request: &Request) -> Result<(), Problem> {
+    let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if length > MAX_URI {
+        return Err(Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "uri_too_long",
+            format!("the longest address is {MAX_URI}"),
+        ));
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = match (request.uri().authority(), hosts.next(), hosts.next()) {
+        (_, _, Some(_)) => return Err(Problem::invalid("a request names one host")),
+        (Some(authority), ..) => Some(authority.clone()),
+        (None, Some(value), None) => value.to_str().ok().and_then(|text| text.parse().ok()),
+        (None, None, None) => None,
+    };
+    let names = &app.options.allowed_hosts;
+    if app.loopback && !host.as_ref().is_some_and(|host| is_allowed(host, names)) {
+        return Err(forbidden("this server answers to loopback names; --allow-host adds one"));
+    }
+    let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
+    if !app.loopback && request.method().is_safe() {
+        return Ok(());
+    }
+    let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
+    let origin = origin.as_ref().and_then(Uri::authority);
+    let own = origin.is_some() && origin == host.as_ref();
+    if own || (app.loopback && origin.is_some_and(|origin| is_allowed(origin, names))) {
+        return Ok(());
+    }
+    Err(forbidden("a page of another site may not ask"))
+}
+
+fn forbidden(detail: &str) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "host_not_allowed", detail)
+}
+
+/// Whether a name means this host. Without the question, a page whose own name is made to point to 127.0.0.1 could read
+/// and write everything.
+fn is_allowed(authority: &Authority, names: &[String]) -> bool {
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let name = host.strip_suffix('.').unwrap_or(host);
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || names.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::routing::any;
+    use axum::{Router, middleware};
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+    use kappa_core::env::Env;
+    use kappa_core::{Kappa, Options};
+
+    use super::*;
+    use crate::options::ServerOptions;
+
+    async fn broken() -> StatusCode {
+        panic!("a planted defect")
+    }
+
+    /// One request to a handler that never ends, or one that panics.
+    async fn ask(method: &str, path: &str) -> Response {
+        let kappa = Kappa::in_memory(&Options::default(), &Env::default()).expect("opens");
+        let options = ServerOptions { request_timeout: Duration::from_millis(20), ..ServerOptions::default() };
+        let (_sender, stop) = tokio::sync::watch::channel(false);
+        let app = App::new(kappa, options, true, stop);
+        let router = Router::new()
+            .route("/endless", any(std::future::pending::<()>))
+            .route("/broken", any(broken))
+            .layer(middleware::from_fn_with_state(app.clone(), deadline))
+            .layer(middleware::from_fn_with_state(app, protect));
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost").body(Body::empty());
+        let Ok(response) = TowerToHyperService::new(router).call(request.expect("a request")).await;
+        response
+    }
+
+    /// A read that is late can be repeated; a write that is late may have happened, and must not look repeatable.
+    #[tokio::test]
+    async fn late_requests_are_answered() {
+        let read = ask("GET", "/endless").await;
+        assert_eq!(read.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(read.headers().contains_key(header::RETRY_AFTER));
+        let write = ask("POST", "/endless").await;
+        assert_eq!(write.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!write.headers().contains_key(header::RETRY_AFTER));
+    }
+
+    /// A defect in one handler may cost its own request, not the process or the client's patience.
+    #[tokio::test]
+    async fn a_panic_is_an_answer_without_its_text() {
+        let response = ask("GET", "/broken").await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[header::CONNECTION], "close");
+        assert!(response.headers().contains_key(header::X_CONTENT_TYPE_OPTIONS));
+        let body = axum::body::to_bytes(response.into_body(), 4_096).await.expect("a short body");
+        assert!(!String::from_utf8_lossy(&body).contains("planted"));
+    }
+
+    /// One name too many here, and any web page can use its visitor's database (DNS rebinding).
+    #[test]
+    fn only_loopback_names_and_named_ones_are_allowed() {
+        let names = ["shop.test".to_owned()];
+        for good in [
+            "localhost",
+            "LOCALHOST:8080",
+            "localhost.:1",
+            "127.0.0.1",
+            "127.8.9.1:80",
+            "[::1]",
+            "[::1]:8080",
+            "Shop.Test:80",
+        ] {
+            assert!(is_allowed(&good.parse().expect("an authority"), &names), "{good}");
+        }
+        for bad in [
+            "evil.test",
+            "localhost.evil.test",
+            "127.0.0.1.evil.test",
+            "10.0.0.1",
+            "0.0.0.0",
+            "localhost@evil.test",
+            "evil@localhost",
+            "notlocalhost",
+            "[::2]",
+            "xshop.test",
+        ] {
+            assert!(!is_allowed(&bad.parse().expect("an authority"), &names), "{bad}");
+        }
+    }
+}

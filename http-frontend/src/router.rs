@@ -1,0 +1,66 @@
+//! The route table: what answers where.
+
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, middleware};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::{batch, changes, collections, documents, health, info, openapi, randoms};
+use crate::app::App;
+use crate::error::Problem;
+use crate::{guard, seed_routes};
+
+/// Routes that are described; products and users share the handlers of `/v1/collections/{name}`.
+pub fn described() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::Description::openapi())
+        .routes(routes!(collections::collections))
+        .routes(routes!(documents::list, documents::create))
+        .routes(routes!(documents::read, documents::replace, documents::update, documents::delete))
+        .routes(routes!(collections::describe, collections::declare))
+        .routes(routes!(collections::drop_index))
+        .routes(routes!(batch::batch))
+        .routes(routes!(randoms::randoms))
+        .routes(routes!(info::info))
+        .routes(routes!(changes::changes))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+}
+
+/// Every route, guarded.
+pub fn router(app: App) -> Router {
+    let (described, _) = described().split_for_parts();
+    described
+        .route("/v1/products", documents::list_routes())
+        .route("/v1/products/{id}", documents::document_routes())
+        .route("/v1/users", documents::list_routes())
+        .route("/v1/users/{id}", documents::document_routes())
+        .route("/openapi.json", get(openapi::openapi))
+        .route("/", get(home))
+        .merge(seed_routes::router())
+        .fallback(unknown)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(app.clone(), guard::deadline))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::protect))
+        .with_state(app)
+}
+
+async fn home() -> Html<&'static str> {
+    Html(include_str!("home.html"))
+}
+
+async fn unknown(request: Request) -> Response {
+    let path = request.uri().path();
+    if seed_routes::owns(path) {
+        return seed_routes::unknown(&request);
+    }
+    Problem::new(StatusCode::NOT_FOUND, "route_not_found", format!("nothing answers at {path}")).into_response()
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let detail = format!("{} is not possible at {}; Allow says what is", request.method(), request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}

@@ -1,0 +1,16 @@
+//! The server over a real database and real sockets.
+#![expect(clippy::disallowed_methods, reason = "sockets live in real time; it only bounds what a test waits for")]
+
+mod bad_input;
+mod changes;
+mod client;
+mod collections;
+mod documents;
+mod http2;
+mod limits;
+mod productos;
+mod program;
+mod randoms;
+mod server;
+mod stop;
+mod user;
