@@ -80,6 +80,8 @@ fn goes_on(run: &mut Run, step: &Step, error: &Error) -> Verdict<bool> {
     let ambiguous = error.kind() == ErrorKind::Ambiguous;
     let begun = run.oracle.clone();
     run.oracle.forget_behind(run.acknowledged);
+    // As the background does: without it, writes that grow are refused until there is a segment for them.
+    let _ = run.engine().shared.log.maintain();
     let again = run.step(step);
     match again {
         Ok(()) if ambiguous && matches!(step, Step::Commit(_)) => Err("writes go on after a lost one".into()),
