@@ -1,6 +1,5 @@
 //! Texts as an x86 and an arm64 kernel write them, and this machine.
 
-
 use super::linux::{parse_caches, parse_features, parse_size};
 use super::*;
 

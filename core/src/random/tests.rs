@@ -1,6 +1,5 @@
 //! What the counts must hold.
 
-
 use std::ops::RangeInclusive;
 
 use rand::Rng;

@@ -1,6 +1,5 @@
 //! Whether the counts follow the distribution they claim.
 
-
 use super::statistics::{SIGMAS, chi_square, kolmogorov_smirnov, normal_share_below, sigmas};
 use super::*;
 

@@ -1,6 +1,5 @@
 //! Threads, cancelling and progress.
 
-
 use super::*;
 
 /// Counts that depended on who made which chunk could never be repeated on another machine.

@@ -204,7 +204,7 @@ impl Disk {
         match path.strip_prefix(&self.root) {
             Ok(inside) if inside.as_os_str().is_empty() => SIMULATED_ROOT.into(),
             Ok(inside) => Path::new(SIMULATED_ROOT).join(inside),
-            Err(_) => panic!("a path outside of the data directory: {}", path.display()),
+            Err(error) => panic!("a path outside of the data directory: {}: {error}", path.display()),
         }
     }
 

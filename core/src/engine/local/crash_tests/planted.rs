@@ -63,9 +63,11 @@ fn with<T>(bug: Option<Bug>, run: impl FnOnce() -> T) -> T {
     answer
 }
 
+type Story = fn() -> Verdict<()>;
+
 /// What the engine is held to in this folder, each on a small scale; the first that is broken.
 fn broken_promise() -> Option<(&'static str, String)> {
-    let stories: [(&'static str, fn() -> Verdict<()>); 6] = [
+    let stories: [(&'static str, Story); 6] = [
         ("in order", in_order),
         ("snapshot", snapshot),
         ("crash", crash),
@@ -84,7 +86,7 @@ fn broken_promise() -> Option<(&'static str, String)> {
 fn in_order() -> Verdict<()> {
     let scratch = disk::scratch();
     let mut run = Run::start(Place::sled(disk::new_files(SEED), scratch.path())).map_err(|error| told(&error))?;
-    for step in plan(SEED, 240) {
+    for step in plan(SEED, 160) {
         run.step(&step).map_err(|error| told(&error))?;
         if !matches!(step, Step::Commit(_)) {
             run.oracle.examine(run.engine(), Bounds { least: run.acknowledged, most: run.acknowledged })?;
@@ -115,7 +117,7 @@ fn snapshot() -> Verdict<()> {
 }
 
 fn crash() -> Verdict<()> {
-    let trace = Trace::of_memory(SEED, &plan(SEED, 240));
+    let trace = Trace::of_memory(SEED, &plan(SEED, 160));
     let states = |at: usize| {
         let all = [Crash::Lost, Crash::Torn(at as u64), Crash::Killed];
         all.into_iter().map(|crash| State { crash, sled: None }).collect()
