@@ -48,6 +48,7 @@ impl Kappa {
         let lock = DirectoryLock::take(directory)?;
         let (engine, report) =
             LocalEngine::open(directory.join(PARTITION), options.local(lock.same_boot())?, env.clone())?;
+        lock.settle()?;
         for finding in &report.findings {
             tracing::warn!(finding, "recovered");
         }

@@ -42,13 +42,20 @@ impl DirectoryLock {
         let mut before = String::new();
         // A file that is not ours says nothing; it is replaced.
         let _ = (&file).take(TEXT_BYTES).read_to_string(&mut before);
-        let boot = host_text(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default();
-        let same_boot = !boot.is_empty() && before.lines().nth(1) == Some(boot.as_str());
-        // The pid is for the message below; the lock itself is the kernel's.
-        let text = format!("{}\n{boot}\n", std::process::id());
-        let replaced = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        replaced.and_then(|_| file.write_all(text.as_bytes())).map_err(failed)?;
+        let known = before.lines().nth(1).unwrap_or_default();
+        let same_boot = boot_id().is_some_and(|boot| boot == known);
+        write(&file, known).map_err(failed)?;
         Ok(Self { file, same_boot })
+    }
+
+    /// Notes that the directory was brought to a state that this start of the machine can rely on. Before
+    /// that a process which was killed while it compared would let the next one skip the comparison.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be written.
+    pub fn settle(&self) -> Result<()> {
+        write(&self.file, &boot_id().unwrap_or_default())
+            .map_err(|error| Error::new(ErrorKind::Unavailable, "the lock file cannot be written").caused_by(error))
     }
 
     /// Whether the machine has not been started again since the directory was last owned: then its files
@@ -66,6 +73,17 @@ impl Drop for DirectoryLock {
             tracing::debug!(%error, "the lock goes with its file instead");
         }
     }
+}
+
+fn boot_id() -> Option<String> {
+    host_text(BOOT_ID).map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// The pid is for the message below; the lock itself is the kernel's.
+fn write(mut file: &File, boot: &str) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(format!("{}\n{boot}\n", std::process::id()).as_bytes())
 }
 
 fn held_by_another(file: &mut File, directory: &Path) -> Error {
@@ -96,11 +114,15 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::Locked);
         assert!(refused.to_string().contains(&format!("pid={}", std::process::id())), "{refused}");
         assert!(!held.same_boot(), "nobody owned it before");
+        drop(held);
+        let held = DirectoryLock::take(directory.path()).expect("it is free again");
+        assert!(!held.same_boot(), "the one before was killed while it opened");
+        held.settle().expect("it is written");
         // Stands for a child between its fork and its own program.
         let inherited = held.file.try_clone().expect("a second handle");
         drop(held);
         let again = DirectoryLock::take(directory.path()).expect("it is free again");
-        assert_eq!(again.same_boot(), host_text(BOOT_ID).is_some());
+        assert_eq!(again.same_boot(), boot_id().is_some());
         drop(inherited);
         drop(again);
         std::fs::write(directory.path().join(FILE_NAME), "1\nanother start of the machine\n").expect("it is written");
