@@ -189,7 +189,6 @@ impl View {
         }
     }
 
-    #[cfg(test)]
     /// The newest published sequence.
     pub fn published(&self) -> Sequence {
         self.shared.published.load(Ordering::Acquire)
