@@ -44,18 +44,14 @@ impl DirectoryLock {
         let _ = (&file).take(TEXT_BYTES).read_to_string(&mut before);
         let known = before.lines().nth(1).unwrap_or_default();
         let same_boot = boot_id().is_some_and(|boot| boot == known);
-        write(&file, known).map_err(failed)?;
+        note(&file, known);
         Ok(Self { file, same_boot })
     }
 
     /// Notes that the directory was brought to a state that this start of the machine can rely on. Before
     /// that a process which was killed while it compared would let the next one skip the comparison.
-    ///
-    /// # Errors
-    /// `Unavailable` when the file cannot be written.
-    pub fn settle(&self) -> Result<()> {
-        write(&self.file, &boot_id().unwrap_or_default())
-            .map_err(|error| Error::new(ErrorKind::Unavailable, "the lock file cannot be written").caused_by(error))
+    pub fn settle(&self) {
+        note(&self.file, &boot_id().unwrap_or_default());
     }
 
     /// Whether the machine has not been started again since the directory was last owned: then its files
@@ -79,11 +75,14 @@ fn boot_id() -> Option<String> {
     host_text(BOOT_ID).map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
-/// The pid is for the message below; the lock itself is the kernel's.
-fn write(mut file: &File, boot: &str) -> std::io::Result<()> {
-    file.set_len(0)?;
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(format!("{}\n{boot}\n", std::process::id()).as_bytes())
+/// The pid is for the message below; the lock itself is the kernel's. So a disk that is too full for the
+/// text does not keep anybody from opening and making room.
+fn note(mut file: &File, boot: &str) {
+    let text = format!("{}\n{boot}\n", std::process::id());
+    let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(text.as_bytes()));
+    if let Err(error) = written.and_then(|()| file.set_len(text.len() as u64)) {
+        tracing::warn!(%error, "the lock file does not name its holder");
+    }
 }
 
 fn held_by_another(file: &mut File, directory: &Path) -> Error {
@@ -117,7 +116,7 @@ mod tests {
         drop(held);
         let held = DirectoryLock::take(directory.path()).expect("it is free again");
         assert!(!held.same_boot(), "the one before was killed while it opened");
-        held.settle().expect("it is written");
+        held.settle();
         // Stands for a child between its fork and its own program.
         let inherited = held.file.try_clone().expect("a second handle");
         drop(held);

@@ -155,8 +155,9 @@ impl Executor for Local {
     }
 
     fn close(&self) -> Result<()> {
-        let Some(held) = self.held.lock().take() else { return Ok(()) };
-        let Held { _maintenance: maintenance, _lock: lock } = held;
+        // Locked to the end, so that a second caller comes back when the directory is free, not before.
+        let mut held = self.held.lock();
+        let Some(Held { _maintenance: maintenance, _lock: lock }) = held.take() else { return Ok(()) };
         drop(maintenance);
         let closed = self.partition.close(CLOSE_WITHIN);
         drop(lock);

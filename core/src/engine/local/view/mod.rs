@@ -190,6 +190,7 @@ impl View {
     }
 
     /// The newest published sequence.
+    #[cfg(test)]
     pub fn published(&self) -> Sequence {
         self.shared.published.load(Ordering::Acquire)
     }
