@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(document["openapi"], "3.1.0");
     }
 
-    /// The two mistakes that the macros let through and that validators of OpenAPI refuse.
+    /// The two mistakes that the macros let through and that validators of `OpenAPI` refuse.
     #[test]
     fn every_response_is_described_and_no_type_contradicts_itself() {
         let document = document();
