@@ -94,7 +94,7 @@ impl Sound {
             let size = content.len();
             // The last record of a segment stands before its zeros.
             let used = content.iter().rposition(|&byte| byte != 0).map_or(1, |last| last + 1);
-            let edges = (0..size.min(EDGE)).chain(4_096..size.min(4_096 + EDGE));
+            let edges = (0..size.min(EDGE)).chain(4_090..size.min(4_096 + EDGE));
             let edges = edges.chain(used.saturating_sub(EDGE)..used).chain(size.saturating_sub(EDGE)..size);
             for at in edges {
                 damages.push((name.clone(), Damage::Flip(at, chance.random_range(0..8))));

@@ -5,6 +5,7 @@
 //! is then opened and held to these promises. `KAPPA_SOAK=1` looks at ten times as many states.
 
 mod damage;
+mod database;
 mod disk;
 mod faults;
 mod oracle;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::engine::local::log;
 use crate::engine::local::view::options;
 use crate::engine::{Engine as _, Record};
-use crate::env::files::simulated::{Crash, Fault};
+use crate::env::files::simulated::{Crash, Fault, SimulatedFiles};
 
 use super::damage::{self, Counts};
 use super::disk::{self, Place};
@@ -67,7 +67,8 @@ type Story = fn() -> Verdict<()>;
 
 /// What the engine is held to in this folder, each on a small scale; the first that is broken.
 fn broken_promise() -> Option<(&'static str, String)> {
-    let stories: [(&'static str, Story); 6] = [
+    let stories: [(&'static str, Story); 7] = [
+        ("first names", first_names),
         ("in order", in_order),
         ("snapshot", snapshot),
         ("crash", crash),
@@ -80,6 +81,15 @@ fn broken_promise() -> Option<(&'static str, String)> {
         Ok(Err(broken)) => Some((name, broken)),
         Err(_) => Some((name, "a panic".into())),
     })
+}
+
+/// The first operation survives also where the directories above are as new as the log.
+fn first_names() -> Verdict<()> {
+    let mut run = Run::start(Place::memory(SimulatedFiles::new(SEED))).map_err(|error| told(&error))?;
+    let record = Record { writes: vec![put(b"k", b"v")], ..Record::default() };
+    run.step(&Step::Commit(vec![record])).map_err(|error| told(&error))?;
+    let place = run.place.after(Crash::Lost);
+    run.oracle.survives(&place, Bounds { least: 1, most: 1 }).map(drop)
 }
 
 /// Answers are right after every step, and a directory that nothing happened to is not rebuilt.
@@ -166,6 +176,7 @@ fn every_planted_bug_is_found() {
     let log = [
         log::Planted::SkipSync,
         log::Planted::SkipDirectorySync,
+        log::Planted::ForgetDirectoriesAbove,
         log::Planted::IgnoreFailedSync,
         log::Planted::AcceptDamageAsTorn,
         log::Planted::CutTooEarly,

@@ -219,9 +219,15 @@ fn states_at(trace: &Trace, at: usize) -> Vec<State> {
     if at.is_multiple_of(8) {
         states.push(State { crash: Crash::Killed, sled: None });
     }
-    if soak() > 1 || trace.copies.iter().any(|(copy, _)| at.checked_sub(*copy).is_some_and(|since| since < 2)) {
-        let all = (0..5).flat_map(|number| [(number, Crash::Lost), (number, torn(number))]);
-        states.extend(all.map(|(number, crash)| State { crash, sled: Some(sled_state(number)) }));
+    let news = trace.copies.iter().any(|(copy, _)| at.checked_sub(*copy).is_some_and(|since| since < 2));
+    for number in 0..5 {
+        let sled = Some(sled_state(number));
+        if news || soak() > 1 {
+            states.push(State { crash: torn(number), sled });
+        }
+        if soak() > 1 {
+            states.push(State { crash: Crash::Lost, sled });
+        }
     }
     states
 }
