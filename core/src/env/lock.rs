@@ -11,7 +11,7 @@ const FILE_NAME: &str = "LOCK";
 /// Held as long as the value lives; the system gives it up when the process dies, however it dies.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
 }
 
 impl DirectoryLock {
@@ -35,7 +35,17 @@ impl DirectoryLock {
         // The text is for people and for the message above; the lock itself is the kernel's.
         let text = format!("{}\n", std::process::id());
         file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file would not do while a child that was just forked has it too, until it executes its
+        // own program: the next open would be refused although nobody holds the directory.
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the lock goes with its file instead");
+        }
     }
 }
 
@@ -66,7 +76,10 @@ mod tests {
         let refused = DirectoryLock::take(directory.path()).expect_err("it is held");
         assert_eq!(refused.kind(), ErrorKind::Locked);
         assert!(refused.to_string().contains(&format!("pid={}", std::process::id())), "{refused}");
+        // Stands for a child between its fork and its own program.
+        let inherited = held.file.try_clone().expect("a second handle");
         drop(held);
         DirectoryLock::take(directory.path()).expect("it is free again");
+        drop(inherited);
     }
 }
