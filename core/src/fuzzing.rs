@@ -62,7 +62,9 @@ mod tests {
             let corpus: Vec<Vec<u8>> =
                 corpus.into_iter().map(|entry| std::fs::read(entry.expect(name).path()).expect(name)).collect();
             assert!(!corpus.is_empty(), "{name} has a corpus");
-            corpus.iter().for_each(|bytes| door(bytes));
+            for bytes in &corpus {
+                door(bytes);
+            }
             let mut random = StdRng::seed_from_u64(seed);
             for mutation in 0..mutations() {
                 let mut bytes = corpus[random.random_range(0..corpus.len())].clone();
