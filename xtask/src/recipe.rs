@@ -57,6 +57,7 @@ pub const RECIPES: &[Recipe] = &[
     Recipe { name: "lint", purpose: "check format, lints and documentation", steps: LINT },
     Recipe { name: "bench", purpose: "run the benchmarks, or those whose names match", steps: BENCH },
     Recipe { name: "soak", purpose: "run the crash and model tests at length (release build)", steps: SOAK },
+    Recipe { name: "fuzz", purpose: "run the fuzz target named (cargo-fuzz, nightly), until stopped", steps: FUZZ },
     Recipe { name: "openapi", purpose: "make http-frontend/openapi.json again from the code", steps: OPENAPI },
 ];
 
@@ -80,9 +81,16 @@ const BENCH: &[Step] = &[Step::cargo("benches", &["bench", "-p", "kappa-benches"
     .taking_words()
     .needing("benches/Cargo.toml")];
 
-const SOAK: &[Step] =
-    &[Step::cargo("crash and model", &["test", "--release", "-p", "kappa-core", "--locked", "--", "crash", "model"])
-        .with(&[("KAPPA_SOAK", "1")])];
+const SOAK: &[Step] = &[Step::cargo(
+    "crash, model, reopening and fuzz doors",
+    &["test", "--release", "-p", "kappa-core", "--locked", "--", "crash", "model", "again_and_again", "no_door"],
+)
+.with(&[("KAPPA_SOAK", "1")])];
+
+const FUZZ: &[Step] = &[Step {
+    program: "rustup",
+    ..Step::cargo("fuzz", &["run", "nightly", "cargo", "fuzz", "run", "--fuzz-dir", "core/fuzz"]).taking_words()
+}];
 
 const OPENAPI: &[Step] =
     &[Step::cargo("openapi", &["run", "--quiet", "-p", "kappa-server", "--locked", "--", "openapi"])
