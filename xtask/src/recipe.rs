@@ -81,11 +81,10 @@ const BENCH: &[Step] = &[Step::cargo("benches", &["bench", "-p", "kappa-benches"
     .taking_words()
     .needing("benches/Cargo.toml")];
 
-const SOAK: &[Step] = &[Step::cargo(
-    "crash, model, reopening and fuzz doors",
-    &["test", "--release", "-p", "kappa-core", "--locked", "--", "crash", "model", "again_and_again", "no_door"],
-)
-.with(&[("KAPPA_SOAK", "1")])];
+// All of core's tests: those that have a longer form look at the variable themselves, and a filter would miss one of them some day.
+const SOAK: &[Step] =
+    &[Step::cargo("core at length", &["test", "--release", "-p", "kappa-core", "--locked"])
+        .with(&[("KAPPA_SOAK", "1")])];
 
 const FUZZ: &[Step] = &[Step {
     program: "rustup",
