@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::engine::local::LocalEngine;
 use crate::engine::memory::MemoryEngine;
-use crate::env::Env;
 use crate::env::lock::DirectoryLock;
+use crate::env::{Env, Files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::local::{About, Local};
 use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
@@ -44,10 +44,11 @@ impl Kappa {
             let error = Error::new(ErrorKind::Unavailable, "the data directory cannot be used").caused_by(error);
             error.with("directory", directory.display())
         };
-        env.files.create_dir_all(directory).map_err(unusable)?;
+        create_durably(&*env.files, directory).map_err(unusable)?;
         let lock = DirectoryLock::take(directory)?;
         let (engine, report) =
             LocalEngine::open(directory.join(PARTITION), options.local(lock.same_boot())?, env.clone())?;
+        lock.settle();
         for finding in &report.findings {
             tracing::warn!(finding, "recovered");
         }
@@ -129,6 +130,23 @@ impl Kappa {
     pub fn close(&self) -> Result<()> {
         self.0.close()
     }
+}
+
+/// Makes `directory`, and sees to it that a power cut takes none of the levels that were made.
+fn create_durably(files: &dyn Files, directory: &Path) -> std::io::Result<()> {
+    let mut made = Vec::new();
+    for level in directory.ancestors().take_while(|level| !level.as_os_str().is_empty()) {
+        if files.exists(level)? {
+            break;
+        }
+        made.push(level);
+    }
+    files.create_dir_all(directory)?;
+    for level in made {
+        let parent = level.parent().filter(|parent| !parent.as_os_str().is_empty());
+        files.sync_dir(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Changes in the order they were committed, at least once each, from a cursor on.

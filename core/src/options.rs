@@ -8,6 +8,9 @@ use crate::engine::local::log::LogOptions;
 use crate::engine::local::view::ViewOptions;
 use crate::error::{Error, Result};
 
+/// A smaller memtable would be drained all the time.
+const MIN_MEMTABLE_BYTES: usize = 4 << 10;
+
 /// Where the documents are kept for reading; the log is the truth in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ViewKind {
@@ -77,6 +80,11 @@ impl Options {
         let segment_bytes = segment_bytes.ok_or_else(|| {
             Error::invalid("a segment of the log has 4 MiB to 1 GiB").with("segment_bytes", self.segment_bytes)
         })?;
+        if self.memtable_bytes < MIN_MEMTABLE_BYTES || self.intake_bytes == 0 {
+            let error = Error::invalid("a memtable has at least 4 KiB, and the intake takes at least a byte");
+            let error = error.with("memtable_bytes", self.memtable_bytes);
+            return Err(error.with("intake_bytes", self.intake_bytes));
+        }
         let retention_ms = i64::try_from(self.log_retention.as_millis()).unwrap_or(i64::MAX);
         let log = LogOptions {
             durability: self.durability,

@@ -17,6 +17,8 @@ use crate::server::serve;
 
 /// The port where nothing else is said.
 const DEFAULT_PORT: u16 = 8080;
+/// Threads that wait for lists and draws; more calls than that queue for one.
+const MAX_WAITING: usize = 64;
 /// How long threads that still compute may hold up the end of the process.
 const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -113,7 +115,11 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
         )));
     }
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(MAX_WAITING)
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)?;
     let ended = runtime.block_on(listen(arguments, port));
     runtime.shutdown_timeout(LAST_WAIT);
     ended

@@ -36,9 +36,16 @@ pub fn is_known(headers: &HeaderMap, version: Version) -> bool {
     tags.any(|text| text.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == own))
 }
 
-/// Whether the request demands that there is no such document yet.
-pub fn must_be_new(headers: &HeaderMap) -> bool {
-    headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes().trim_ascii() == b"*")
+/// Whether a write demands that there is no such document yet.
+///
+/// # Errors
+/// 400 for `If-None-Match` with a tag, or beside `If-Match`: dropping either would turn a guarded write into a plain one.
+pub fn must_be_new(headers: &HeaderMap) -> Result<bool, Problem> {
+    let Some(value) = headers.get(IF_NONE_MATCH) else { return Ok(false) };
+    if value.as_bytes().trim_ascii() != b"*" || headers.contains_key(IF_MATCH) {
+        return Err(Problem::invalid("on a write, If-None-Match is * and goes without If-Match"));
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -81,5 +88,15 @@ mod tests {
         {
             assert_eq!(is_known(&with(IF_NONE_MATCH, text), Version(7)), known, "If-None-Match: {text}");
         }
+    }
+
+    #[test]
+    fn a_write_that_must_be_new_says_so_alone() {
+        assert!(matches!(must_be_new(&HeaderMap::new()), Ok(false)));
+        assert!(matches!(must_be_new(&with(IF_NONE_MATCH, "*")), Ok(true)));
+        assert!(must_be_new(&with(IF_NONE_MATCH, "\"7\"")).is_err());
+        let mut both = with(IF_NONE_MATCH, "*");
+        both.insert(IF_MATCH, HeaderValue::from_static("\"7\""));
+        assert!(must_be_new(&both).is_err());
     }
 }

@@ -1,7 +1,5 @@
 //! Texts as an x86 and an arm64 kernel write them, and this machine.
 
-#![expect(clippy::print_stdout, reason = "a failing test shows its seed and figures")]
-
 use super::linux::{parse_caches, parse_features, parse_size};
 use super::*;
 

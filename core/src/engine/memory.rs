@@ -1,7 +1,7 @@
 //! An engine in memory, for tests and the simulator: one writer with reads at hand, as a local disk
 //! gives, or several writers that meet only at commit, as a database server gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,17 @@ use super::{
     Versioned, Write,
 };
 
+/// Records that are kept for the feed.
+const KEPT_RECORDS: usize = 10_000;
+
 #[derive(Debug, Default)]
 struct State {
     keys: Arc<BTreeMap<Bytes, Versioned>>,
     newest: Sequence,
     time: i64,
-    history: Vec<CommittedRecord>,
+    /// The newest records; the feed can start behind `forgotten`.
+    history: VecDeque<CommittedRecord>,
+    forgotten: Sequence,
     closed: bool,
     /// The next commits end like this; taken from the back.
     failures: Vec<Error>,
@@ -131,19 +136,31 @@ impl Engine for MemoryEngine {
             }
             state.newest = sequence;
             state.time = state.time.max(record.time);
-            state.history.push(CommittedRecord { sequence, record });
+            state.history.push_back(CommittedRecord { sequence, record });
+            if state.history.len() > KEPT_RECORDS
+                && let Some(oldest) = state.history.pop_front()
+            {
+                state.forgotten = oldest.sequence;
+            }
         }
         Ok(Committed::At(first))
     }
 
     fn history(&self, after: Sequence, limit: usize) -> Result<Vec<CommittedRecord>> {
         let state = self.state.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        if after < state.forgotten {
+            let expired = "records behind this one are no longer kept; start from a fresh list";
+            return Err(Error::new(ErrorKind::Expired, expired).with("after", after));
+        }
         let start = state.history.partition_point(|committed| committed.sequence <= after);
-        Ok(state.history[start..].iter().take(limit).cloned().collect())
+        Ok(state.history.range(start..).take(limit).cloned().collect())
     }
 
     fn oldest(&self) -> Sequence {
-        0
+        self.state.lock().forgotten
     }
 
     fn check(&self) -> Result<Vec<String>> {

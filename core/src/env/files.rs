@@ -1,4 +1,5 @@
 //! Files, as the log sees them: real ones, and for tests simulated ones that crash.
+#![expect(clippy::missing_errors_doc, reason = "every call answers what the operating system said")]
 
 #[cfg(test)]
 pub mod simulated;

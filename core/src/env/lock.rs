@@ -17,7 +17,7 @@ const TEXT_BYTES: u64 = 128;
 /// Held as long as the value lives; the system gives it up when the process dies, however it dies.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
     same_boot: bool,
 }
 
@@ -42,19 +42,46 @@ impl DirectoryLock {
         let mut before = String::new();
         // A file that is not ours says nothing; it is replaced.
         let _ = (&file).take(TEXT_BYTES).read_to_string(&mut before);
-        let boot = host_text(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default();
-        let same_boot = !boot.is_empty() && before.lines().nth(1) == Some(boot.as_str());
-        // The pid is for the message below; the lock itself is the kernel's.
-        let text = format!("{}\n{boot}\n", std::process::id());
-        let replaced = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        replaced.and_then(|_| file.write_all(text.as_bytes())).map_err(failed)?;
-        Ok(Self { _file: file, same_boot })
+        let known = before.lines().nth(1).unwrap_or_default();
+        let same_boot = boot_id().is_some_and(|boot| boot == known);
+        note(&file, known);
+        Ok(Self { file, same_boot })
+    }
+
+    /// Notes that the directory was brought to a state that this start of the machine can rely on. Before
+    /// that a process which was killed while it compared would let the next one skip the comparison.
+    pub fn settle(&self) {
+        note(&self.file, &boot_id().unwrap_or_default());
     }
 
     /// Whether the machine has not been started again since the directory was last owned: then its files
     /// are as that process wrote them, however it ended.
     pub fn same_boot(&self) -> bool {
         self.same_boot
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file would not do while a child that was just forked has it too, until it executes its
+        // own program: the next open would be refused although nobody holds the directory.
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the lock goes with its file instead");
+        }
+    }
+}
+
+fn boot_id() -> Option<String> {
+    host_text(BOOT_ID).map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// The pid is for the message below; the lock itself is the kernel's. So a disk that is too full for the
+/// text does not keep anybody from opening and making room.
+fn note(mut file: &File, boot: &str) {
+    let text = format!("{}\n{boot}\n", std::process::id());
+    let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(text.as_bytes()));
+    if let Err(error) = written.and_then(|()| file.set_len(text.len() as u64)) {
+        tracing::warn!(%error, "the lock file does not name its holder");
     }
 }
 
@@ -87,8 +114,15 @@ mod tests {
         assert!(refused.to_string().contains(&format!("pid={}", std::process::id())), "{refused}");
         assert!(!held.same_boot(), "nobody owned it before");
         drop(held);
+        let held = DirectoryLock::take(directory.path()).expect("it is free again");
+        assert!(!held.same_boot(), "the one before was killed while it opened");
+        held.settle();
+        // Stands for a child between its fork and its own program.
+        let inherited = held.file.try_clone().expect("a second handle");
+        drop(held);
         let again = DirectoryLock::take(directory.path()).expect("it is free again");
-        assert_eq!(again.same_boot(), host_text(BOOT_ID).is_some());
+        assert_eq!(again.same_boot(), boot_id().is_some());
+        drop(inherited);
         drop(again);
         std::fs::write(directory.path().join(FILE_NAME), "1\nanother start of the machine\n").expect("it is written");
         assert!(!DirectoryLock::take(directory.path()).expect("it is free").same_boot());

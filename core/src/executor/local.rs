@@ -100,7 +100,9 @@ impl Executor for Local {
         self.check_open()?;
         let engine = self.partition.engine();
         match start {
-            FeedStart::Now => Ok(self.cursor(Position::behind(engine.newest().0))),
+            // The state that a reader sees now, not the end of the log, which may be ahead of it: otherwise a
+            // list made behind this cursor could lack a change that the feed leaves out too.
+            FeedStart::Now => Ok(self.cursor(Position::behind(engine.snapshot()?.sequence()))),
             FeedStart::Oldest => Ok(self.cursor(Position::behind(engine.oldest()))),
             FeedStart::After(text) => {
                 let position = self.position(&text)?;
@@ -153,8 +155,9 @@ impl Executor for Local {
     }
 
     fn close(&self) -> Result<()> {
-        let Some(held) = self.held.lock().take() else { return Ok(()) };
-        let Held { _maintenance: maintenance, _lock: lock } = held;
+        // Locked to the end, so that a second caller comes back when the directory is free, not before.
+        let mut held = self.held.lock();
+        let Some(Held { _maintenance: maintenance, _lock: lock }) = held.take() else { return Ok(()) };
         drop(maintenance);
         let closed = self.partition.close(CLOSE_WITHIN);
         drop(lock);

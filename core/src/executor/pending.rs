@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The answer of a call. Await it, or block on it with [`Pending::wait`]; dropping it gives up the
-/// answer, not the call.
+/// answer, and the call itself only while it still waits for room among the writes before it.
 #[must_use = "a call's failure shows only in its answer"]
 pub struct Pending<T>(Pin<Box<dyn Future<Output = Result<T>> + Send>>);
 
@@ -45,7 +45,7 @@ impl<T: Send + 'static> Pending<T> {
         block_on(self.0, None).expect("without an end the answer comes")
     }
 
-    /// Blocks this thread until the answer is there, or gives it up after `wait`; the call itself goes on.
+    /// Blocks this thread until the answer is there, or gives it up after `wait`, as dropping it does.
     pub fn wait_for(self, wait: Duration) -> Option<Result<T>> {
         block_on(self.0, Some(wait))
     }
@@ -68,7 +68,8 @@ fn block_on<F: Future>(future: F, wait: Option<Duration>) -> Option<F::Output> {
             self.0.unpark();
         }
     }
-    let until = wait.map(|wait| std::time::Instant::now() + wait);
+    // A wait beyond what the clock can count is one without an end.
+    let until = wait.and_then(|wait| std::time::Instant::now().checked_add(wait));
     let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
     let mut context = Context::from_waker(&waker);
     let mut future = std::pin::pin!(future);

@@ -96,8 +96,10 @@ impl<D: Domain> Default for Staged<D> {
 struct Batch<D: Domain> {
     first: Sequence,
     records: Vec<Record>,
+    /// One of each operation that was run, from the first on.
     results: Vec<Result<D::Answer>>,
     keys: Vec<Bytes>,
+    bytes: usize,
 }
 
 /// Writes that are run but not durable, and which keys may be forgotten when.
@@ -126,6 +128,7 @@ impl Ahead {
 }
 
 fn run_ahead<D: Domain>(shared: &Shared<D>, staged: &Staged<D>) {
+    let _fallen = Fallen { shared, staged: Some(staged) };
     let mut ahead = Ahead::restart(shared.engine.newest().0, 0);
     while let Some(jobs) = shared.intake.take(MAX_BATCH) {
         let mut jobs = jobs;
@@ -137,12 +140,13 @@ fn run_ahead<D: Domain>(shared: &Shared<D>, staged: &Staged<D>) {
     staged.filled.notify_all();
 }
 
-/// Runs `jobs` and hands their results on; gives them back when the ground they were run on is gone.
+/// Runs `jobs` and hands their results on. Gives back those that did not fit into a group, and all of them
+/// when the ground they were run on is gone.
 fn run_and_stage<D: Domain>(
     shared: &Shared<D>,
     staged: &Staged<D>,
     ahead: &mut Ahead,
-    jobs: Vec<Job<D>>,
+    mut jobs: Vec<Job<D>>,
 ) -> Option<Vec<Job<D>>> {
     let snapshot = match shared.engine.snapshot() {
         Ok(snapshot) => snapshot,
@@ -158,8 +162,11 @@ fn run_and_stage<D: Domain>(
     drop(reads);
 
     let mut state = staged.state.lock();
-    while state.bytes >= MAX_GROUP_BYTES && state.generation == ahead.generation {
+    while state.bytes >= MAX_GROUP_BYTES && state.generation == ahead.generation && !state.ended {
         staged.taken.wait(&mut state);
+    }
+    if state.ended {
+        return None;
     }
     if state.generation != ahead.generation {
         *ahead = Ahead::restart(shared.engine.newest().0, state.generation);
@@ -172,8 +179,9 @@ fn run_and_stage<D: Domain>(
     if state.records.is_empty() {
         state.first = batch.first;
     }
-    state.bytes += batch.records.iter().map(Record::len).sum::<usize>();
+    state.bytes += batch.bytes;
     state.records.extend(batch.records);
+    let rest = jobs.split_off(batch.results.len());
     let completions = jobs.into_iter().zip(batch.results).map(|(job, result)| Completion {
         answer: job.answer,
         result,
@@ -182,10 +190,11 @@ fn run_and_stage<D: Domain>(
     state.completions.extend(completions);
     drop(state);
     staged.filled.notify_one();
-    None
+    Some(rest).filter(|rest| !rest.is_empty())
 }
 
-/// Runs operations one after another over `layer`; each sees the ones before it.
+/// Runs operations one after another over `layer`; each sees the ones before it. Ends before the first one
+/// that would start behind a full group: a small operation can write as much as a large one.
 fn run_batch<D: Domain>(
     shared: &Shared<D>,
     layer: &mut Layer,
@@ -193,15 +202,20 @@ fn run_batch<D: Domain>(
     first: Sequence,
     jobs: &[Job<D>],
 ) -> Batch<D> {
-    let mut batch = Batch { first, records: Vec::new(), results: Vec::with_capacity(jobs.len()), keys: Vec::new() };
+    let results = Vec::with_capacity(jobs.len());
+    let mut batch = Batch { first, records: Vec::new(), results, keys: Vec::new(), bytes: 0 };
     let exclusive = shared.engine.exclusive();
     for job in jobs {
+        if batch.bytes >= MAX_GROUP_BYTES {
+            break;
+        }
         let sequence = first + batch.records.len() as Sequence;
         let result = match run_job(shared, layer, reads, sequence, job) {
             Ok((answer, mut record)) => {
                 let folded = if exclusive { fold_adds(&mut record, layer, reads) } else { Ok(()) };
                 folded.map(|()| {
                     lay(layer, &record, sequence, &mut batch.keys);
+                    batch.bytes += record.len();
                     batch.records.extend((!record.is_empty()).then_some(record));
                     answer
                 })
@@ -261,6 +275,7 @@ fn lay(layer: &mut Layer, record: &Record, sequence: Sequence, keys: &mut Vec<By
 }
 
 fn write_groups<D: Domain>(shared: &Shared<D>, staged: &Staged<D>) {
+    let _fallen = Fallen { shared, staged: Some(staged) };
     loop {
         let mut state = staged.state.lock();
         while state.completions.is_empty() {
@@ -314,6 +329,34 @@ fn throw_away<D: Domain>(shared: &Shared<D>, staged: &Staged<D>, failed: Vec<Com
     complete(shared, fail(later, &why));
 }
 
+/// Lets everybody know when a thread of the committer panics: callers would wait for ever for answers that
+/// nobody gives any more, and a close for the other thread.
+struct Fallen<'a, D: Domain> {
+    shared: &'a Shared<D>,
+    staged: Option<&'a Staged<D>>,
+}
+
+impl<D: Domain> Drop for Fallen<'_, D> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        tracing::error!("the committer panicked; the partition takes nothing more until it is opened again");
+        if let Some(staged) = self.staged {
+            let mut state = staged.state.lock();
+            state.ended = true;
+            state.records.clear();
+            // Dropping a completion tells its caller.
+            let completions = std::mem::take(&mut state.completions);
+            drop(state);
+            drop(completions);
+            staged.filled.notify_all();
+            staged.taken.notify_all();
+        }
+        self.shared.intake.abandon();
+    }
+}
+
 /// Gives the room back and lets the answers leave.
 fn complete<D: Domain>(shared: &Shared<D>, completions: Vec<Completion<D>>) {
     shared.intake.release(completions.iter().map(|completion| completion.bytes).sum());
@@ -324,13 +367,22 @@ fn complete<D: Domain>(shared: &Shared<D>, completions: Vec<Completion<D>>) {
 }
 
 fn run_and_commit<D: Domain>(shared: &Shared<D>) {
-    while let Some(jobs) = shared.intake.take(MAX_BATCH) {
+    let _fallen = Fallen { shared, staged: None };
+    let mut jobs = Vec::new();
+    loop {
+        if jobs.is_empty() {
+            match shared.intake.take(MAX_BATCH) {
+                Some(taken) => jobs = taken,
+                None => return,
+            }
+        }
         let results = match commit_jobs(shared, &jobs) {
             Ok(results) => results,
             Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
         };
         shared.committed.notify(usize::MAX);
-        let completions = jobs.into_iter().zip(results).map(|(job, result)| Completion {
+        let rest = jobs.split_off(results.len());
+        let completions = std::mem::replace(&mut jobs, rest).into_iter().zip(results).map(|(job, result)| Completion {
             answer: job.answer,
             result,
             bytes: job.bytes,
@@ -339,7 +391,8 @@ fn run_and_commit<D: Domain>(shared: &Shared<D>) {
     }
 }
 
-/// Runs and commits a group against other writers, from the start again after each lost race.
+/// Runs and commits a group against other writers, from the start again after each lost race. Answers as
+/// many operations as fit into the group, from the first on.
 fn commit_jobs<D: Domain>(shared: &Shared<D>, jobs: &[Job<D>]) -> Result<Vec<Result<D::Answer>>> {
     for _ in 0..MAX_CONFLICTS {
         let mut reads = GroupReads::new(shared.engine.snapshot()?, shared.engine.reads_at_hand(), true);

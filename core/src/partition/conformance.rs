@@ -12,9 +12,11 @@ use bytes::Bytes;
 use super::{Domain, Halt, Limits, Partition, Run, Transaction};
 use crate::engine::local::LocalEngine;
 use crate::engine::memory::MemoryEngine;
-use crate::engine::{Direction, Engine, Growth, KeyRange, Sequence};
+use crate::engine::{
+    Committed, CommittedRecord, Direction, Durability, Engine, Group, Growth, KeyRange, Sequence, Snapshot,
+};
 use crate::env::Env;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Pending;
 use crate::options::{Options, ViewKind};
 
@@ -307,6 +309,78 @@ fn what_rests_on_a_failed_commit_fails_with_it() {
         assert_eq!(count.expect("read"), stored, "round={round}");
         assert!(kept.is_none_or(|kept| kept <= stored), "an acknowledged step is there, round={round}");
     }
+}
+
+/// A small operation can write a lot; a batch of them must not become one group, one memtable and one
+/// drain of hundreds of megabytes.
+#[test]
+fn a_group_is_bounded_by_what_is_written() {
+    on_every_engine(|one, _| {
+        let (release, held) = hold(one);
+        let pending: Vec<_> = (0..64)
+            .map(|n| {
+                submit(one, move |transaction| {
+                    let before = transaction.counter(b"count")?;
+                    transaction.put(key("count"), Bytes::copy_from_slice(&(before + 1).to_be_bytes()))?;
+                    transaction.put(key(&format!("large/{n}")), vec![7; 300 << 10].into())?;
+                    Ok(before)
+                })
+            })
+            .collect();
+        release.send(()).expect("it is held");
+        held.wait().expect("released");
+        let answers: Vec<i64> = pending.into_iter().map(|pending| pending.wait().expect("written")).collect();
+        assert_eq!(answers, (0..64).collect::<Vec<i64>>(), "in order, each once");
+    });
+}
+
+/// A committer that panics must not leave anybody waiting.
+#[test]
+fn callers_and_close_come_back_when_the_committer_panics() {
+    #[derive(Debug)]
+    struct Falls(MemoryEngine);
+    impl Engine for Falls {
+        fn exclusive(&self) -> bool {
+            true
+        }
+        fn reads_at_hand(&self) -> bool {
+            true
+        }
+        fn durability(&self) -> Durability {
+            self.0.durability()
+        }
+        fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
+            self.0.snapshot()
+        }
+        fn newest(&self) -> (Sequence, i64) {
+            self.0.newest()
+        }
+        fn admit(&self, growth: Growth) -> Result<()> {
+            self.0.admit(growth)
+        }
+        fn commit(&self, _: Group) -> Result<Committed> {
+            panic!("planted")
+        }
+        fn history(&self, after: Sequence, limit: usize) -> Result<Vec<CommittedRecord>> {
+            self.0.history(after, limit)
+        }
+        fn oldest(&self) -> Sequence {
+            0
+        }
+        fn check(&self) -> Result<Vec<String>> {
+            self.0.check()
+        }
+        fn close(&self, within: Duration) -> Result<()> {
+            self.0.close(within)
+        }
+    }
+    let partition = start(Arc::new(Falls(MemoryEngine::default())));
+    let pending: Vec<_> = (0..20).map(|_| submit(&partition, put("a", "b"))).collect();
+    for pending in pending {
+        let kind = pending.wait().expect_err("nothing is committed").kind();
+        assert!(matches!(kind, ErrorKind::Ambiguous | ErrorKind::Closed), "{kind}");
+    }
+    partition.close(Duration::from_secs(10)).expect("it closes");
 }
 
 /// A full intake must answer at the deadline: neither a hang nor an unbounded queue.

@@ -125,6 +125,13 @@ impl<D: Domain> Intake<D> {
         }
     }
 
+    /// Takes nothing more and drops what is in the queue, which tells its callers.
+    pub fn abandon(&self) {
+        let jobs = std::mem::take(&mut self.state.lock().jobs);
+        self.close();
+        drop(jobs);
+    }
+
     /// Takes nothing more; what is in the queue is still given out.
     pub fn close(&self) {
         self.state.lock().closed = true;

@@ -111,7 +111,7 @@ impl<D: Domain> Partition<D> {
             Ok(()) => Pending::receive(receiver),
             Err(intake::Refused::Closed) => Pending::ready(Err(closed())),
             Err(intake::Refused::Full(job)) => {
-                let until = shared.time.now() + millis(deadline.unwrap_or(self.limits.deadline));
+                let until = shared.time.now().saturating_add(millis(deadline.unwrap_or(self.limits.deadline)));
                 Pending::new(async move {
                     wait_for_room(&shared, job, until).await?;
                     Pending::receive(receiver).await
@@ -164,7 +164,7 @@ impl<D: Domain> Partition<D> {
     pub fn close(&self, within: Duration) -> Result<()> {
         self.shared.intake.close();
         for thread in self.threads.lock().drain(..) {
-            // A committer that panicked has already answered its callers by dropping their channels.
+            // A committer that panicked has told its callers, see `committer::Fallen`.
             let _ = thread.join();
         }
         let closed = self.shared.engine.close(within);

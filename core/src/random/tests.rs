@@ -1,7 +1,5 @@
 //! What the counts must hold.
 
-#![expect(clippy::print_stdout, reason = "a failing test shows its seed and figures")]
-
 use std::ops::RangeInclusive;
 
 use rand::Rng;

@@ -20,6 +20,8 @@ use crate::plan::{Plan, Step};
 use crate::worker::{content, run};
 
 const STEPS: usize = 60;
+/// Time passes in such steps of milliseconds, so that it often reads exactly the end of a document.
+const TICK: u32 = 100;
 
 /// One database and the map that says what is in it.
 struct Life<'a> {
@@ -61,7 +63,7 @@ impl<'a> Life<'a> {
         match self.random.random_range(0..100) {
             0..66 => self.write(things),
             66..76 => {
-                let passed = self.random.random_range(0..4_000_u32);
+                let passed = self.random.random_range(0..40_u32) * TICK;
                 self.pass(passed);
             }
             76..86 => self.list(things),
@@ -77,7 +79,7 @@ impl<'a> Life<'a> {
     /// One step of the plan, now and then with an end.
     fn write(&mut self, things: &Collection) {
         let step = self.plan.next().unwrap();
-        let ttl = self.random.random_bool(0.3).then(|| self.random.random_range(1..8_000_u32));
+        let ttl = self.random.random_bool(0.3).then(|| self.random.random_range(1..=40_u32) * TICK);
         let options = |ttl: u32| WriteOptions { ttl: Some(Duration::from_millis(ttl.into())), ..Default::default() };
         let expected = self.oracle.apply(&step);
         let (answered, ttl) = match (&step, ttl) {
@@ -175,7 +177,7 @@ impl<'a> Life<'a> {
         *things = memory.collection(database::THINGS).unwrap();
         self.kappa = memory;
         // No open takes less than a millisecond, and engine time relies on nothing else to stay with the clock.
-        self.pass(1);
+        self.pass(TICK);
         (self.kappa, self.files) = start(self.directory, &mut self.random, &self.clock);
         *things = database::things(&self.kappa);
     }

@@ -34,7 +34,6 @@ pub enum StepKind {
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// What to do.
-    #[schema(inline)]
     op: StepKind,
     /// Where.
     #[schema(value_type = String)]
@@ -112,7 +111,7 @@ impl Step {
 #[utoipa::path(post, path = "/v1/batch", tag = "batch",
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes the batch safe to repeat")),
     request_body = BatchRequest,
-    responses((status = 200, body = BatchResponse), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "One result a step", body = BatchResponse), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn batch(State(app): State<App>, headers: HeaderMap, JsonBody(body): JsonBody) -> Result<Response, Problem> {
     let request: BatchRequest = serde_json::from_slice(&body).map_err(|error| Problem::invalid(error.to_string()))?;
     let steps = request.operations.into_iter().enumerate();

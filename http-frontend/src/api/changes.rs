@@ -60,7 +60,7 @@ pub struct ChangesQuery {
     params(ChangesQuery, ("Last-Event-ID" = Option<String>, Header, description = "Goes on behind this change")),
     responses((status = 200, description = "Server-sent events without end", body = String, content_type = "text/event-stream"),
         (status = 410, description = "The cursor is older than what is kept", body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+        (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn changes(
     State(app): State<App>,
     Params(query): Params<ChangesQuery>,

@@ -90,7 +90,7 @@ impl From<CollectionInfo> for Collection {
 /// Lists collections.
 ///
 /// Every collection that was declared or written.
-#[utoipa::path(get, path = "/v1/collections", tag = "collections", responses((status = 200, body = Collections)))]
+#[utoipa::path(get, path = "/v1/collections", tag = "collections", responses((status = 200, description = "Every collection", body = Collections)))]
 pub async fn collections(State(app): State<App>) -> Result<Json<Collections>, Problem> {
     let items = app.collections().await?.into_iter().map(Collection::from).collect();
     Ok(Json(Collections { items }))
@@ -99,7 +99,7 @@ pub async fn collections(State(app): State<App>) -> Result<Json<Collections>, Pr
 /// Describes a collection.
 #[utoipa::path(get, path = "/v1/definitions/{name}", tag = "collections",
     params(("name" = String, Path, description = "The collection")),
-    responses((status = 200, body = Collection), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The collection as it stands", body = Collection), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn describe(State(app): State<App>, Target(collection): Target) -> Result<Json<Collection>, Problem> {
     let info = app.collection(Operation::Describe { collection }).await?;
     Ok(Json(info.into()))
@@ -111,7 +111,7 @@ pub async fn describe(State(app): State<App>, Target(collection): Target) -> Res
 /// `index_building` until it is ready.
 #[utoipa::path(put, path = "/v1/definitions/{name}", tag = "collections",
     params(("name" = String, Path, description = "The collection")), request_body = Promise,
-    responses((status = 200, body = Collection), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The collection as it stands", body = Collection), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn declare(
     State(app): State<App>,
     Target(collection): Target,
@@ -125,7 +125,7 @@ pub async fn declare(
 /// Removes an index.
 #[utoipa::path(delete, path = "/v1/definitions/{name}/indexes/{id}", tag = "collections",
     params(("name" = String, Path, description = "The collection"), ("id" = String, Path, description = "The index")),
-    responses((status = 200, body = Collection), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The collection as it stands", body = Collection), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn drop_index(
     State(app): State<App>,
     Target(collection): Target,

@@ -30,6 +30,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AnyDocument {
     /// 1 to 256 bytes without control characters.
+    #[schema(nullable = false)]
     pub id: Option<String>,
     /// Any further fields.
     #[serde(flatten)]
@@ -122,7 +123,7 @@ pub fn document_routes() -> MethodRouter<App> {
 /// last comes exactly once.
 #[utoipa::path(get, path = "/v1/collections/{name}", tag = "collections", operation_id = "list_documents",
     params(("name" = String, Path, description = "The collection"), ListQuery),
-    responses((status = 200, body = DocumentPage), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "One page, or what else was asked for", body = DocumentPage), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn list(
     State(app): State<App>,
     Target(collection): Target,
@@ -148,8 +149,8 @@ pub async fn list(
     params(("name" = String, Path, description = "The collection"), WriteQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the write safe to repeat")),
     request_body = AnyDocument,
-    responses((status = 201, body = AnyDocument), (status = 409, description = "The id or a unique value is taken", body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 201, description = "Created", body = AnyDocument), (status = 409, description = "The id or a unique value is taken", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn create(
     State(app): State<App>,
     Target(collection): Target,
@@ -169,8 +170,8 @@ pub async fn create(
 #[utoipa::path(get, path = "/v1/collections/{name}/{id}", tag = "collections", operation_id = "read_document",
     params(("name" = String, Path, description = "The collection"), ("id" = String, Path, description = "The document"),
         ("If-None-Match" = Option<String>, Header, description = "Entity tags the client has")),
-    responses((status = 200, body = AnyDocument), (status = 304, description = "Not changed"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "The document as it stands", body = AnyDocument), (status = 304, description = "Not changed"),
+        (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn read(
     State(app): State<App>,
     Target(collection): Target,
@@ -194,9 +195,9 @@ pub async fn read(
         ("If-None-Match" = Option<String>, Header, description = "`*`: create, do not replace"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the write safe to repeat")),
     request_body = AnyDocument,
-    responses((status = 200, body = AnyDocument), (status = 201, body = AnyDocument),
+    responses((status = 200, description = "The document as it stands", body = AnyDocument), (status = 201, description = "Created", body = AnyDocument),
         (status = 412, description = "The document has another version", body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+        (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn replace(
     State(app): State<App>,
     Target(collection): Target,
@@ -208,7 +209,7 @@ pub async fn replace(
 ) -> Result<Response, Problem> {
     let document = Document::parse(body)?;
     let options = call_options(&headers)?;
-    if must_be_new(&headers) {
+    if must_be_new(&headers)? {
         let document = named(document, &id)?;
         let written = app.write(Operation::Create { collection, document, ttl_ms }, options).await;
         return match written {
@@ -229,9 +230,9 @@ pub async fn replace(
         ("If-Match" = Option<String>, Header, description = "The entity tag the document must have"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the write safe to repeat")),
     request_body(content((AnyDocument = "application/merge-patch+json"), (AnyDocument = "application/json"))),
-    responses((status = 200, body = AnyDocument),
+    responses((status = 200, description = "The document as it stands", body = AnyDocument),
         (status = 412, description = "The document has another version", body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+        (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn update(
     State(app): State<App>,
     Target(collection): Target,
@@ -253,7 +254,7 @@ pub async fn update(
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the write safe to repeat")),
     responses((status = 204, description = "Deleted"),
         (status = 412, description = "The document has another version", body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+        (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn delete(
     State(app): State<App>,
     Target(collection): Target,

@@ -35,7 +35,7 @@ pub struct Process {
 }
 
 /// Reports on the server.
-#[utoipa::path(get, path = "/v1/info", tag = "operations", responses((status = 200, body = Report)))]
+#[utoipa::path(get, path = "/v1/info", tag = "operations", responses((status = 200, description = "How it stands", body = Report)))]
 pub async fn info(State(app): State<App>) -> Result<Json<Report>, Problem> {
     let kappa: Kappa = app.kappa.clone();
     let (database, machine) = app.blocking(move || Ok((kappa.info()?, cpu_info()))).await?;

@@ -101,6 +101,33 @@ mod tests {
         assert_eq!(document["openapi"], "3.1.0");
     }
 
+    /// The two mistakes that the macros let through and that validators of `OpenAPI` refuse.
+    #[test]
+    fn every_response_is_described_and_no_type_contradicts_itself() {
+        let document = document();
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("operations") {
+                for (status, response) in operation["responses"].as_object().expect("responses") {
+                    let described = response["description"].as_str().is_some_and(|text| !text.is_empty());
+                    assert!(described, "{method} {path} {status}");
+                }
+            }
+        }
+        assert_eq!(contradictions(&document), Vec::<String>::new());
+    }
+
+    /// Schemas that demand two types at once, which no value has.
+    fn contradictions(value: &Value) -> Vec<String> {
+        let below = match value {
+            Value::Object(fields) => fields.values().flat_map(contradictions).collect(),
+            Value::Array(items) => items.iter().flat_map(contradictions).collect(),
+            _ => Vec::new(),
+        };
+        let parts = value["allOf"].as_array().into_iter().flatten();
+        let types: std::collections::BTreeSet<_> = parts.filter_map(|part| part["type"].as_str()).collect();
+        if types.len() > 1 { [below, vec![value.to_string()]].concat() } else { below }
+    }
+
     #[test]
     fn operations_have_distinct_names() {
         let document = document();

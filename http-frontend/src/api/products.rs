@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Product {
     /// Given by the caller, or a UUID v7.
+    #[schema(nullable = false)]
     pub id: Option<String>,
     /// Not empty.
     #[schema(example = "Teclado")]

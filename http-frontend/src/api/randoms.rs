@@ -77,9 +77,9 @@ pub struct Counts {
 /// As many draws at once as there are processors, then 429. A draw stops when its client leaves. With
 /// `Accept: image/svg+xml` the answer is a picture.
 #[utoipa::path(get, path = "/v1/randoms", tag = "randoms", params(RandomsQuery),
-    responses((status = 200, content((Counts = "application/json"), (String = "image/svg+xml"))),
+    responses((status = 200, description = "The counts, or their picture", content((Counts = "application/json"), (String = "image/svg+xml"))),
         (status = 429, description = "All slots are taken", body = Problem, content_type = "application/problem+json"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+        (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn randoms(
     State(app): State<App>,
     Params(query): Params<RandomsQuery>,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct User {
     /// Given by the caller, or a UUID v7.
-    #[schema(example = "13AE742")]
+    #[schema(nullable = false, example = "13AE742")]
     pub id: Option<String>,
     /// Not empty.
     #[schema(example = "John Doe")]

@@ -136,6 +136,18 @@ fn a_client_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     assert_eq!(others, (0..CHANGES).filter(|n| n % 7 == 3).count());
 }
 
+/// It has seen no change whose id it could send, so the greeting must give it one.
+#[test]
+fn a_client_that_leaves_before_its_first_change_misses_nothing() {
+    let server = Server::start();
+    let client = server.client;
+    create(client, "things", "before");
+    let greeting = Events::open(client, "/v1/changes", &[]).next().unwrap();
+    create(client, "things", "between");
+    let mut events = Events::open(client, "/v1/changes", &[("last-event-id", &greeting.id.unwrap())]);
+    assert_eq!(events.change().1["id"], "between");
+}
+
 #[test]
 fn a_feed_can_start_at_the_oldest_change_and_follow_one_collection() {
     let server = Server::start();

@@ -1,5 +1,5 @@
 //! The server over a real database and real sockets.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap in a helper is the failure of its test")]
 #![expect(clippy::disallowed_methods, reason = "sockets live in real time; it only bounds what a test waits for")]
 
 mod bad_input;

@@ -111,6 +111,21 @@ fn a_signal_ends_it_cleanly_also_with_an_open_feed() {
     }
 }
 
+/// A burst of connections takes the last file descriptor; a server that gives up accepting then is down for good.
+#[test]
+fn it_outlives_a_lack_of_file_descriptors() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut shell = Command::new("sh");
+    shell.env("KAPPA_PORT", "0").args(["-c", "ulimit -n 64; exec \"$0\" --data \"$1\""]);
+    let running = Running::start(shell.arg(env!("CARGO_BIN_EXE_kappa-server")).arg(directory.path()));
+    let client = running.client;
+    let burst: Vec<_> = (0..100).map(|_| client.connect()).collect();
+    drop(burst);
+    assert_eq!(client.get("/readyz").status, 200);
+    let made = client.json("POST", "/v1/products", r#"{"title":"T","price":1}"#);
+    assert_eq!(made.status, 201, "{}", made.text());
+}
+
 #[test]
 fn the_description_is_printed_as_it_is_committed() {
     let printed = program().arg("openapi").output().unwrap();

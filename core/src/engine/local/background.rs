@@ -23,6 +23,10 @@ const LOG_LOOK: Duration = Duration::from_millis(100);
 const SCRUB_EVERY_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// The pause after each 64 KiB of it, so that a scrub takes a few per cent of a core and of the disk.
 const SCRUB_PAUSE: Duration = Duration::from_millis(5);
+/// How long a failed merge is left alone at first; twice as long after each further one,
+const MERGE_PAUSE_MS: u64 = 10_000;
+/// up to this.
+const MOST_MERGE_PAUSE_MS: u64 = 600_000;
 /// How long a failed attempt is left alone.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -117,7 +121,8 @@ fn keep_view(shared: &Shared, end: &End, compare: bool) {
             }
         } else if view.wait_until_due(LOOK, || end.asked())
             && !end.asked()
-            && let Err(error) = opening::checkpoint(&shared.log, &view)
+            && let Err(error) = opening::check_space(&*shared.env.files, &shared.directory, &shared.view_options)
+                .and_then(|()| opening::checkpoint(&shared.log, &view))
         {
             tracing::warn!(%error, "a checkpoint was put off");
             end.wait(AGAIN);
@@ -133,7 +138,8 @@ pub(super) fn replace_view(shared: &Shared, end: &End) -> Result<()> {
     }
     let go_on = &mut |_| if end.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let kind = shared.options.view_kind;
-    let view = opening::rebuild(&shared.log, &shared.directory, kind, &shared.view_options, go_on)?;
+    let files = &*shared.env.files;
+    let view = opening::rebuild(&shared.log, files, &shared.directory, kind, &shared.view_options, go_on)?;
     *shared.view.write() = view;
     shared.rebuilding.store(false, Ordering::Release);
     tracing::info!("the view was rebuilt from the log");
@@ -143,10 +149,17 @@ pub(super) fn replace_view(shared: &Shared, end: &End) -> Result<()> {
 fn keep_log(shared: &Shared, end: &End) {
     let log = &shared.log;
     let mut look = LOG_LOOK;
+    let (mut merge_from, mut merge_pause) = (0, 0);
     let mut scrubbed = shared.env.clock.boot_ms();
     while end.wait(look) {
         let maintained = if log.maintenance_due() { log.maintain() } else { Ok(()) };
-        let merged = if log.merge_due() { log.merge(&end.asked).map(drop) } else { Ok(()) };
+        let now = shared.env.clock.boot_ms();
+        let merged = if now >= merge_from && log.merge_due() { log.merge(&end.asked).map(drop) } else { Ok(()) };
+        if merged.is_err() {
+            // A merge reads and sorts everything again, and damage does not go away by itself.
+            merge_pause = (merge_pause * 2).clamp(MERGE_PAUSE_MS, MOST_MERGE_PAUSE_MS);
+            merge_from = now + merge_pause;
+        }
         look = LOG_LOOK;
         if let Err(error) = maintained.and(merged) {
             tracing::warn!(%error, "upkeep of the log was put off");

@@ -10,7 +10,7 @@ pub mod view;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -42,6 +42,9 @@ struct Shared {
     env: Env,
     /// Replaced as a whole when the view had to be abandoned.
     view: RwLock<View>,
+    /// The newest operation that reads show. The log knows a group a moment earlier: whoever learns of a
+    /// change must find it when it reads.
+    shown: AtomicU64,
     /// Held through a commit and while a view is replaced, so that no group goes into a view that is being left.
     writing: Mutex<()>,
     /// Writes and reads wait for a new view; they are refused until it is there.
@@ -114,7 +117,7 @@ impl Engine for LocalEngine {
     }
 
     fn newest(&self) -> (Sequence, i64) {
-        self.shared.log.newest()
+        (self.shared.shown.load(Ordering::Acquire), self.shared.log.newest().1)
     }
 
     fn admit(&self, growth: Growth) -> Result<()> {
@@ -141,7 +144,9 @@ impl Engine for LocalEngine {
             shared.log.sync()?;
         }
         view.apply(first, &group.records)?;
-        view.publish(first + group.records.len() as Sequence - 1);
+        let last = first + group.records.len() as Sequence - 1;
+        view.publish(last);
+        shared.shown.store(last, Ordering::Release);
         Ok(Committed::At(first))
     }
 
@@ -149,7 +154,10 @@ impl Engine for LocalEngine {
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the database is closed"));
         }
-        self.shared.log.read_from(after, limit, MAX_PAGE_BYTES)
+        let shown = self.shared.shown.load(Ordering::Acquire);
+        let mut records = self.shared.log.read_from(after, limit, MAX_PAGE_BYTES)?;
+        records.truncate(records.partition_point(|record| record.sequence <= shown));
+        Ok(records)
     }
 
     fn oldest(&self) -> Sequence {

@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::engine::{Durability, KeyValue, Record, Sequence};
-use crate::env::Env;
+use crate::env::{Env, Files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::ViewKind;
 
@@ -21,6 +21,8 @@ use super::view::{Checkpoint, CheckpointLog, Digest, StoreState, View, ViewOptio
 
 /// Records that are applied between two looks at the memtable.
 const REPLAY_GROUP: usize = 256;
+/// and bytes of them, because a record may be large.
+const REPLAY_BYTES: usize = 1 << 20;
 /// A view with at most this many keys is compared with the log before the first answer, which takes well
 /// under a second; a larger one only where the machine may have lost what sled wrote.
 const COMPARE_FIRST_KEYS: u64 = 200_000;
@@ -60,11 +62,12 @@ pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shar
         let error = Error::new(ErrorKind::Unsupported, "one copy cannot be replicated; ask for `synced`");
         return Err(error.with("durability", options.log.durability.name()));
     }
-    let (log, mut report) = open_log(&directory, &options, &env)?;
+    let (log, end, mut report) = open_log(&directory, &options, &env)?;
     let mut view_options = options.view.clone();
     let database = log.manifest().identity.database;
     view_options.salt = u64::from_be_bytes(database[..8].try_into().expect("an id has sixteen bytes"));
-    let shared_view = open_view(&log, &directory, &options, &view_options, &mut report)?;
+    let shared_view = open_view(&log, end, &*env.files, &directory, &options, &view_options, &mut report)?;
+    let shown = AtomicU64::new(log.newest().0);
     let shared = Shared {
         log,
         directory,
@@ -72,6 +75,7 @@ pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shar
         view_options,
         env,
         view: RwLock::new(shared_view),
+        shown,
         writing: Mutex::new(()),
         rebuilding: AtomicBool::new(false),
         closed: AtomicBool::new(false),
@@ -79,17 +83,19 @@ pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shar
     Ok((shared, report))
 }
 
-fn open_log(directory: &Path, options: &LocalOptions, env: &Env) -> Result<(Log, OpenReport)> {
+/// The log, its last record, and what recovery did.
+fn open_log(directory: &Path, options: &LocalOptions, env: &Env) -> Result<(Log, Sequence, OpenReport)> {
     match Log::open(Arc::clone(&env.files), directory, options.log.clone()) {
         Ok((log, recovery)) => {
-            Ok((log, OpenReport { clean: recovery.clean, findings: findings(&recovery), ..OpenReport::default() }))
+            let findings = findings(&recovery);
+            Ok((log, recovery.newest, OpenReport { clean: recovery.clean, findings, ..OpenReport::default() }))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mut database = [0; 16];
             env.entropy.fill(&mut database);
             let identity = Identity { database, node: 0, partition: 0, partitions: 1 };
             let log = Log::create(Arc::clone(&env.files), directory, options.log.clone(), identity)?;
-            Ok((log, OpenReport { clean: true, ..OpenReport::default() }))
+            Ok((log, 0, OpenReport { clean: true, ..OpenReport::default() }))
         }
         Err(error) => Err(error),
     }
@@ -113,6 +119,8 @@ fn findings(recovery: &RecoveryReport) -> Vec<String> {
 
 fn open_view(
     log: &Log,
+    end: Sequence,
+    files: &dyn Files,
     directory: &Path,
     options: &LocalOptions,
     view_options: &ViewOptions,
@@ -129,7 +137,7 @@ fn open_view(
         let view_options =
             ViewOptions { compare_repeated: !options.same_boot || keys <= COMPARE_FIRST_KEYS, ..view_options.clone() };
         let place = directory.join(name);
-        match reopen(log, &place, &view_options, state) {
+        match reopen(log, end, &place, &view_options, state) {
             Ok(view) => {
                 report.compare_later = !view_options.compare_repeated;
                 remove_leftovers(directory, &place);
@@ -139,7 +147,7 @@ fn open_view(
             Err(Reopen::View(reason)) => report.findings.push(format!("the view was rebuilt from the log: {reason}")),
         }
     }
-    rebuild(log, directory, options.view_kind, view_options, &mut |_| ControlFlow::Continue(()))
+    rebuild(log, files, directory, options.view_kind, view_options, &mut |_| ControlFlow::Continue(()))
 }
 
 /// Why a view could not be brought to the log's end.
@@ -150,11 +158,23 @@ enum Reopen {
     View(String),
 }
 
-fn reopen(log: &Log, directory: &Path, options: &ViewOptions, state: StoreState) -> Result<View, Reopen> {
+fn reopen(
+    log: &Log,
+    end: Sequence,
+    directory: &Path,
+    options: &ViewOptions,
+    state: StoreState,
+) -> Result<View, Reopen> {
     let gone = |error: &dyn std::fmt::Display| Reopen::View(error.to_string());
+    let (StoreState::At { at: holds, .. } | StoreState::Draining { to: holds, .. }) = state else {
+        return Err(Reopen::View("nothing is known about its content".into()));
+    };
+    if holds > end {
+        return Err(Reopen::View(format!("it is ahead of the log: at={holds} end={end}")));
+    }
     let view = View::open(Some(directory), options.clone(), state).map_err(|abandoned| gone(&abandoned))?;
     let after = match state {
-        StoreState::Empty => return Err(Reopen::View("nothing is known about its content".into())),
+        StoreState::Empty => unreachable!("answered above"),
         // Before the first answer: sled may have gone back to an older state without a word, and what is
         // read from it decides what is written next.
         StoreState::At { at, .. } if options.compare_repeated => {
@@ -162,15 +182,23 @@ fn reopen(log: &Log, directory: &Path, options: &ViewOptions, state: StoreState)
         }
         StoreState::At { at, .. } => at,
         StoreState::Draining { from, to, .. } => {
-            replay(log, &view, log.tail_iter(from).map_err(Reopen::Log)?, from, Some(to))?;
+            replay(log, &view, tail_behind(log, from)?, from, Some(to))?;
             match checkpoint(log, &view).map_err(|error| gone(&error))? {
                 Checkpoint::At(_) => to,
                 other => return Err(Reopen::View(format!("its drain could not be repeated: {other:?}"))),
             }
         }
     };
-    replay(log, &view, log.tail_iter(after).map_err(Reopen::Log)?, after, None)?;
+    replay(log, &view, tail_behind(log, after)?, after, None)?;
     Ok(view)
+}
+
+/// The tail behind a view's checkpoint. Where it is no longer kept, the base is newer than the view.
+fn tail_behind(log: &Log, after: Sequence) -> Result<TailIter, Reopen> {
+    log.tail_iter(after).map_err(|error| match error.kind() {
+        ErrorKind::Expired => Reopen::View(error.to_string()),
+        _ => Reopen::Log(error),
+    })
 }
 
 /// Views that rebuilds left behind when they were broken off; they cost space and nothing else.
@@ -183,7 +211,7 @@ fn remove_leftovers(directory: &Path, keep: &Path) {
 /// Applies `tail`, the log behind `after`, up to `to` or to its end.
 fn replay(log: &Log, view: &View, tail: TailIter, after: Sequence, to: Option<Sequence>) -> Result<(), Reopen> {
     let gone = |error: Error| Reopen::View(error.to_string());
-    let mut newest = after;
+    let (mut newest, mut bytes) = (after, 0);
     let mut group = Vec::new();
     for committed in tail {
         let committed = committed.map_err(Reopen::Log)?;
@@ -191,13 +219,15 @@ fn replay(log: &Log, view: &View, tail: TailIter, after: Sequence, to: Option<Se
             break;
         }
         // A new epoch leaves a gap in the numbers, and a group has none.
-        if group.len() >= REPLAY_GROUP || committed.sequence != newest + 1 {
+        if group.len() >= REPLAY_GROUP || bytes >= REPLAY_BYTES || committed.sequence != newest + 1 {
+            bytes = 0;
             apply(view, &mut group, newest).map_err(gone)?;
             if to.is_none() && view.checkpoint_due() {
                 let _ = checkpoint(log, view).map_err(gone)?;
             }
         }
         newest = committed.sequence;
+        bytes += committed.record.len();
         group.push(committed.record);
     }
     apply(view, &mut group, newest).map_err(gone)
@@ -215,6 +245,7 @@ fn apply(view: &View, group: &mut Vec<Record>, newest: Sequence) -> Result<()> {
 /// A new view, filled from the base and the tail behind it.
 pub fn rebuild(
     log: &Log,
+    files: &dyn Files,
     directory: &Path,
     kind: ViewKind,
     options: &ViewOptions,
@@ -223,6 +254,8 @@ pub fn rebuild(
     let failed = |error: std::io::Error| {
         Error::new(ErrorKind::Unavailable, "the view's directory cannot be used").caused_by(error)
     };
+    // Before anything is moved: a view that cannot be used now may be sound once there is room.
+    check_space(files, directory, options)?;
     let old = log.manifest().view;
     let place = match kind {
         ViewKind::Sled => Some(directory::next(directory).map_err(failed)?),
@@ -268,13 +301,31 @@ pub fn rebuild(
 /// Drains what is in memory, gives the view's files back, and marks the log's end.
 pub fn close(shared: &Shared, within: Duration) -> Result<()> {
     let view = shared.view();
-    let drained = match checkpoint(&shared.log, &view) {
-        Ok(_) => view.close(within),
-        Err(error) => Err(error),
-    };
+    let drained = check_space(&*shared.env.files, &shared.directory, &shared.view_options)
+        .and_then(|()| checkpoint(&shared.log, &view).map(drop));
+    if let Err(error) = &drained {
+        tracing::warn!(%error, "the last checkpoint was left out; the next open brings the view up from the log");
+    }
+    // Also after a failed checkpoint: otherwise sled keeps its lock, and the next open would take the view for broken.
+    let closed = view.close(within);
     // The log is whole whatever the view said: the next open brings the view up again.
-    shared.log.close_clean()?;
-    drained
+    shared.log.close_clean().and(closed)
+}
+
+/// Whether the disk has room for what a drain writes, about twice the memtable, or a rebuild begins with.
+/// sled cannot go on after a write that found no room, so the view would be lost to reads as well.
+///
+/// # Errors
+/// `StorageFull` when it has not.
+pub fn check_space(files: &dyn Files, directory: &Path, options: &ViewOptions) -> Result<()> {
+    let unknown = |error| Error::new(ErrorKind::Unavailable, "the disk does not say its room").caused_by(error);
+    let free = files.space(directory).map_err(unknown)?.free;
+    let needed = 2 * options.memtable_bytes as u64;
+    if free < needed {
+        let error = Error::new(ErrorKind::StorageFull, "the view waits for room on the disk; free space");
+        return Err(error.with("free", free).with("needed", needed));
+    }
+    Ok(())
 }
 
 /// Drains the view's memtable; what is worth knowing after a restart goes into MANIFEST.
@@ -300,6 +351,8 @@ struct Facts<'a>(&'a Log);
 
 impl CheckpointLog for Facts<'_> {
     fn draining(&self, to: Sequence, digest: Digest) -> Result<()> {
+        // Otherwise a log that syncs late could end before its own view after a power cut.
+        self.0.sync()?;
         self.0.update_manifest(|manifest| {
             let from = match manifest.checkpoint {
                 log::Checkpoint::At { sequence, .. } => sequence,

@@ -97,6 +97,7 @@ impl SimulatedFiles {
     }
 
     /// The disk as it is now, after a crash.
+    #[must_use]
     pub fn crash(&self, kind: Crash) -> Self {
         Self::of(self.0.lock().state.crash(kind), 1)
     }

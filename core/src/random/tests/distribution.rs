@@ -1,7 +1,5 @@
 //! Whether the counts follow the distribution they claim.
 
-#![expect(clippy::print_stdout, reason = "a failing test shows its seed and figures")]
-
 use super::statistics::{SIGMAS, chi_square, kolmogorov_smirnov, normal_share_below, sigmas};
 use super::*;
 

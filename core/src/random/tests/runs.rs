@@ -1,7 +1,5 @@
 //! Threads, cancelling and progress.
 
-#![expect(clippy::print_stdout, reason = "a failing test shows its seed and figures")]
-
 use super::*;
 
 /// Counts that depended on who made which chunk could never be repeated on another machine.

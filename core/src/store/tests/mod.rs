@@ -1,5 +1,4 @@
 //! A partition in memory that runs every operation twice: reads at hand, and reads that have to be fetched.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod build;
 mod handle;

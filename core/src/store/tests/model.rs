@@ -1,5 +1,4 @@
 //! Thousands of random operations against a plain map that says what must come out.
-#![expect(clippy::print_stdout, reason = "a failing test names its seed")]
 
 use std::cmp::Ordering;
 

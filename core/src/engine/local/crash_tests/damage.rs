@@ -19,8 +19,8 @@ use super::workload::{Run, plan};
 use super::{processors, soak};
 
 const SEED: u64 = 97;
-/// Header bytes of segments, bases and copies of MANIFEST, and their ends.
-const EDGE: usize = 256;
+/// At least the header bytes of segments and bases, and of the copies of MANIFEST; and as many at their ends.
+const EDGE: usize = 208;
 
 /// One thing that is wrong with one file.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ pub fn sound(operations: usize, closed: bool) -> Sound {
     let least = run.moments.iter().rev().map(|(_, bounds)| bounds.least).find(|least| *least < run.acknowledged);
     let engine = run.engine.take().unwrap();
     if closed {
-        engine.close(Duration::from_secs(60)).unwrap();
+        engine.close(Duration::from_mins(1)).unwrap();
     }
     Sound { files: run.place.files, oracle: run.oracle, least: least.unwrap(), closed }
 }
@@ -93,8 +93,8 @@ impl Sound {
             let content = self.files.content(&simulated(&name));
             let size = content.len();
             // The last record of a segment stands before its zeros.
-            let used = content.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-            let edges = (0..size.min(EDGE)).chain(4_096..size.min(4_096 + EDGE));
+            let used = content.iter().rposition(|&byte| byte != 0).map_or(1, |last| last + 1);
+            let edges = (0..size.min(EDGE)).chain(4_090..size.min(4_096 + EDGE));
             let edges = edges.chain(used.saturating_sub(EDGE)..used).chain(size.saturating_sub(EDGE)..size);
             for at in edges {
                 damages.push((name.clone(), Damage::Flip(at, chance.random_range(0..8))));
@@ -103,15 +103,16 @@ impl Sound {
                 damages.push((name.clone(), Damage::Cut(length.min(size))));
             }
             damages.push((name.clone(), Damage::Missing));
-            sizes.push((name, size));
+            sizes.push((name, size, used));
         }
         for number in 0..random {
-            let (name, size) = &sizes[chance.random_range(0..sizes.len())];
+            let (name, size, used) = &sizes[chance.random_range(0..sizes.len())];
             let damage = if number % 8 == 0 && *size > 2_048 {
                 let mut block = || 512 * chance.random_range(0..size / 512 - 1);
                 Damage::Moved { from: block(), to: block() }
             } else {
-                Damage::Flip(chance.random_range(0..*size), chance.random_range(0..8))
+                let end = if number % 2 == 0 { *size } else { *used };
+                Damage::Flip(chance.random_range(0..end), chance.random_range(0..8))
             };
             damages.push((name.clone(), damage));
         }
@@ -226,7 +227,7 @@ fn damage_to_the_view_never_becomes_an_answer() {
         }
         let engine = run.engine.take().unwrap();
         if closed {
-            engine.close(Duration::from_secs(60)).unwrap();
+            engine.close(Duration::from_mins(1)).unwrap();
         }
         drop(engine);
         let tree = disk::copy(&home.join(PARTITION));
@@ -281,9 +282,9 @@ fn spoil(partition: &Path, number: usize, chance: &mut StdRng) -> String {
             let names: Vec<_> = fs::read_dir(&view).unwrap().map(|entry| entry.unwrap().path()).collect();
             let gone = &names[chance.random_range(0..names.len())];
             if gone.is_dir() {
-                fs::remove_dir_all(gone).unwrap()
+                fs::remove_dir_all(gone).unwrap();
             } else {
-                fs::remove_file(gone).unwrap()
+                fs::remove_file(gone).unwrap();
             }
             return format!("{} is gone", gone.display());
         }

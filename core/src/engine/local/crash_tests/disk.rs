@@ -58,6 +58,11 @@ impl Place {
         Self::over(files, ViewKind::Sled, root)
     }
 
+    /// A place whose view is in memory, under the name of the real directory `root`.
+    pub fn named(files: SimulatedFiles, root: &Path) -> Self {
+        Self::over(files, ViewKind::Memory, root)
+    }
+
     fn over(files: SimulatedFiles, kind: ViewKind, root: &Path) -> Self {
         Self { files, kind, memtable_bytes: 4 << 20, segment_bytes: 64 << 10, root: root.into(), copies: None }
     }
@@ -90,15 +95,16 @@ impl Place {
 
     /// Opens the engine; nothing runs in its background.
     pub fn open(&self) -> Result<(LocalEngine, OpenReport)> {
-        let disk = Disk { files: self.files.clone(), root: self.root.clone(), copies: self.copies.clone() };
-        let env = Env {
-            clock: Arc::new(ManualClock::new(0)),
-            entropy: Arc::new(SeededEntropy::new(1)),
-            files: Arc::new(disk),
-        };
-        let (shared, report) = opening::open(self.root.join(PARTITION), self.options(), env)?;
+        let (shared, report) = opening::open(self.root.join(PARTITION), self.options(), self.env())?;
         let background = Mutex::new(Some(Background::idle()));
         Ok((LocalEngine { shared: Arc::new(shared), background }, report))
+    }
+
+    /// The outside world as a database in this place sees it.
+    pub fn env(&self) -> Env {
+        let disk = Disk { files: self.files.clone(), root: self.root.clone(), copies: self.copies.clone() };
+        let entropy = Arc::new(SeededEntropy::new(1));
+        Env { clock: Arc::new(ManualClock::new(0)), entropy, files: Arc::new(disk) }
     }
 
     fn options(&self) -> LocalOptions {
@@ -204,7 +210,8 @@ impl Disk {
         match path.strip_prefix(&self.root) {
             Ok(inside) if inside.as_os_str().is_empty() => SIMULATED_ROOT.into(),
             Ok(inside) => Path::new(SIMULATED_ROOT).join(inside),
-            Err(_) => panic!("a path outside of the data directory: {}", path.display()),
+            Err(_) if self.root.starts_with(path) => "/".into(),
+            Err(error) => panic!("a path outside of the data directory: {}: {error}", path.display()),
         }
     }
 

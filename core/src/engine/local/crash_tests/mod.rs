@@ -3,9 +3,9 @@
 //! One workload runs on simulated files, with nothing in the background, so that the same seed does the same
 //! every time. What it was told counts as promised; every state that a crash, a failure or damage can leave
 //! is then opened and held to these promises. `KAPPA_SOAK=1` looks at ten times as many states.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod damage;
+mod database;
 mod disk;
 mod faults;
 mod oracle;

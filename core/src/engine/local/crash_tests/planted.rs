@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use crate::engine::local::log;
 use crate::engine::local::view::options;
-use crate::engine::{Engine as _, Record, Snapshot};
-use crate::env::files::simulated::{Crash, Fault};
+use crate::engine::{Engine as _, Record};
+use crate::env::files::simulated::{Crash, Fault, SimulatedFiles};
 
 use super::damage::{self, Counts};
 use super::disk::{self, Place};
@@ -63,9 +63,12 @@ fn with<T>(bug: Option<Bug>, run: impl FnOnce() -> T) -> T {
     answer
 }
 
+type Story = fn() -> Verdict<()>;
+
 /// What the engine is held to in this folder, each on a small scale; the first that is broken.
 fn broken_promise() -> Option<(&'static str, String)> {
-    let stories: [(&'static str, fn() -> Verdict<()>); 6] = [
+    let stories: [(&'static str, Story); 7] = [
+        ("first names", first_names),
         ("in order", in_order),
         ("snapshot", snapshot),
         ("crash", crash),
@@ -80,11 +83,20 @@ fn broken_promise() -> Option<(&'static str, String)> {
     })
 }
 
+/// The first operation survives also where the directories above are as new as the log.
+fn first_names() -> Verdict<()> {
+    let mut run = Run::start(Place::memory(SimulatedFiles::new(SEED))).map_err(|error| told(&error))?;
+    let record = Record { writes: vec![put(b"k", b"v")], ..Record::default() };
+    run.step(&Step::Commit(vec![record])).map_err(|error| told(&error))?;
+    let place = run.place.after(Crash::Lost);
+    run.oracle.survives(&place, Bounds { least: 1, most: 1 }).map(drop)
+}
+
 /// Answers are right after every step, and a directory that nothing happened to is not rebuilt.
 fn in_order() -> Verdict<()> {
     let scratch = disk::scratch();
     let mut run = Run::start(Place::sled(disk::new_files(SEED), scratch.path())).map_err(|error| told(&error))?;
-    for step in plan(SEED, 240) {
+    for step in plan(SEED, 160) {
         run.step(&step).map_err(|error| told(&error))?;
         if !matches!(step, Step::Commit(_)) {
             run.oracle.examine(run.engine(), Bounds { least: run.acknowledged, most: run.acknowledged })?;
@@ -115,7 +127,7 @@ fn snapshot() -> Verdict<()> {
 }
 
 fn crash() -> Verdict<()> {
-    let trace = Trace::of_memory(SEED, &plan(SEED, 240));
+    let trace = Trace::of_memory(SEED, &plan(SEED, 160));
     let states = |at: usize| {
         let all = [Crash::Lost, Crash::Torn(at as u64), Crash::Killed];
         all.into_iter().map(|crash| State { crash, sled: None }).collect()
@@ -164,6 +176,7 @@ fn every_planted_bug_is_found() {
     let log = [
         log::Planted::SkipSync,
         log::Planted::SkipDirectorySync,
+        log::Planted::ForgetDirectoriesAbove,
         log::Planted::IgnoreFailedSync,
         log::Planted::AcceptDamageAsTorn,
         log::Planted::CutTooEarly,

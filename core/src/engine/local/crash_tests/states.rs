@@ -1,6 +1,5 @@
 //! Crashes: at every operation of the disk, with every state of the view's directory.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +17,8 @@ use super::{processors, soak};
 const SEED: u64 = 20_261;
 /// sled keeps or loses this much at a time.
 const BLOCK: usize = 4_096;
+/// Groups often go over the end of one.
+const SMALL_SEGMENT: u32 = 16 << 10;
 
 /// What sled's directory holds when the engine starts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,15 @@ pub struct State {
     pub crash: Crash,
     /// What happened to sled's; none looks with a view in memory.
     pub sled: Option<SledState>,
+}
+
+/// How many states were looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// With a view in memory.
+    pub memory: usize,
+    /// With sled.
+    pub sled: usize,
 }
 
 /// A workload that was run to its end, and all it did to the disk.
@@ -69,7 +79,7 @@ impl Trace {
 
     /// Runs `steps` with a view in memory.
     pub fn of_memory(seed: u64, steps: &[Step]) -> Self {
-        Self::in_place(Place::memory(disk::new_files(seed)), steps)
+        Self::in_place(Place::memory(disk::new_files(seed)).segments_of(SMALL_SEGMENT), steps)
     }
 
     fn in_place(place: Place, steps: &[Step]) -> Self {
@@ -110,7 +120,7 @@ impl Trace {
             Some(sled) => {
                 let root = scratch.join(format!("{}", replay.done()));
                 disk::restore(&root.join(PARTITION), &self.sled_at(replay.done(), sled));
-                let memtable_bytes = if replay.done() % 2 == 0 { 64 << 10 } else { 4 << 20 };
+                let memtable_bytes = if replay.done().is_multiple_of(2) { 64 << 10 } else { 4 << 20 };
                 Place::sled(files, &root).draining_at(memtable_bytes)
             }
         };
@@ -126,9 +136,11 @@ impl Trace {
 
     /// Looks at the states that `choose` names for each operation, on so many threads; planted bugs are in
     /// force on the caller's own thread, which does the work where it is one.
-    pub fn walk(&self, threads: usize, choose: &(dyn Fn(usize) -> Vec<State> + Sync)) -> Verdict<usize> {
+    pub fn walk(&self, threads: usize, choose: &(dyn Fn(usize) -> Vec<State> + Sync)) -> Verdict<Seen> {
         let alone = std::env::var("KAPPA_STATE").ok().map(|state| state.parse().unwrap());
-        let (seen, next) = (AtomicUsize::new(0), AtomicUsize::new(self.start()));
+        let next = AtomicUsize::new(self.start());
+        let (memory, sled) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let seen = || Seen { memory: memory.load(Ordering::Relaxed), sled: sled.load(Ordering::Relaxed) };
         let work = || -> Verdict<()> {
             let scratch = disk::scratch();
             let mut replay = self.files.replay();
@@ -145,19 +157,19 @@ impl Trace {
                 for state in choose(wanted) {
                     self.examine(&replay, state, scratch.path())
                         .inspect_err(|_| next.store(usize::MAX / 2, Ordering::Relaxed))?;
-                    seen.fetch_add(1, Ordering::Relaxed);
+                    if state.sled.is_some() { &sled } else { &memory }.fetch_add(1, Ordering::Relaxed);
                 }
             }
         };
         if threads == 1 {
             work()?;
-            return Ok(seen.into_inner());
+            return Ok(seen());
         }
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
             workers.into_iter().try_for_each(|worker| worker.join().expect("a worker panicked"))
         })?;
-        Ok(seen.into_inner())
+        Ok(seen())
     }
 }
 
@@ -196,8 +208,28 @@ pub fn sled_state(number: usize) -> SledState {
     }
 }
 
-fn memory(crash: Crash) -> State {
-    State { crash, sled: None }
+/// What the crash after operation `at` of the disk leaves: each operation with all unsynced writes lost and with
+/// some of them torn, once with a view in memory and once with sled's directory in one state after another; and
+/// with all states of it where MANIFEST has just begun to say something else about it.
+fn states_at(trace: &Trace, at: usize) -> Vec<State> {
+    let torn = |number: usize| Crash::Torn(SEED * 1_000_000 + (at * 100 + number) as u64);
+    let crashes = if at.is_multiple_of(2) { [Crash::Lost, torn(0)] } else { [torn(0), Crash::Lost] };
+    let mut states =
+        vec![State { crash: crashes[0], sled: None }, State { crash: crashes[1], sled: Some(sled_state(at)) }];
+    if at.is_multiple_of(8) {
+        states.push(State { crash: Crash::Killed, sled: None });
+    }
+    let news = trace.copies.iter().any(|(copy, _)| at.checked_sub(*copy).is_some_and(|since| since < 2));
+    for number in 0..5 {
+        let sled = Some(sled_state(number));
+        if news || soak() > 1 {
+            states.push(State { crash: torn(number), sled });
+        }
+        if soak() > 1 {
+            states.push(State { crash: Crash::Lost, sled });
+        }
+    }
+    states
 }
 
 /// A power cut or the end of the process at any moment must lose no acknowledged operation, show no half of
@@ -205,41 +237,40 @@ fn memory(crash: Crash) -> State {
 #[test]
 fn every_crash_leaves_every_acknowledged_operation_whole() {
     let trace = Trace::of(SEED, &plan(SEED, 2_000));
-    let states = |at: usize| {
-        let seed = SEED * 100_000 + at as u64;
-        let mut states = vec![memory(Crash::Lost), memory(Crash::Torn(seed))];
-        for extra in 1..soak() as u64 {
-            states.push(memory(Crash::Torn(seed + extra * 1_000_000)));
-        }
-        if at % 8 == 0 {
-            states.push(memory(Crash::Killed));
-        }
-        states
-    };
-    let seen = trace.walk(processors(), &states).unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
-    println!(
-        "seed={SEED} operations={} disk_operations={} states={seen}",
-        trace.oracle.len(),
-        trace.files.operations()
-    );
-    assert!(seen >= 2_000 || std::env::var_os("KAPPA_STATE").is_some());
+    let seen = trace.walk(processors(), &|at| states_at(&trace, at));
+    let seen = seen.unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
+    let (memory, sled) = (seen.memory, seen.sled);
+    let disk_operations = trace.files.operations();
+    println!("seed={SEED} operations={} disk_operations={disk_operations}", trace.oracle.len());
+    println!("states={} with_a_view_in_memory={memory} with_sled={sled}", memory + sled);
+    assert!(memory + sled >= 2_000 * soak() || std::env::var_os("KAPPA_STATE").is_some());
 }
 
-/// The same with sled under it: its directory may be older, newer, torn, rotten or gone.
+/// A second crash comes while the first one is being recovered from: what a recovery has half repaired must
+/// still be recovered.
 #[test]
-fn every_state_of_the_view_after_a_crash_is_caught_up_or_rebuilt() {
-    let trace = Trace::of(SEED, &plan(SEED, 2_000));
-    // All moments at which MANIFEST speaks about the view, and a sample of the others.
-    let near = |at: usize| trace.copies.iter().any(|(copy, _)| copy.abs_diff(at) <= 3);
-    let states = |at: usize| {
-        let crash = [Crash::Lost, Crash::Torn(SEED + at as u64), Crash::Killed][at % 3];
-        let every = if soak() > 1 { 1 } else { 23 };
-        if !near(at) && at % every != 0 {
-            return Vec::new();
+fn every_crash_inside_a_recovery_leaves_every_acknowledged_operation_whole() {
+    let trace = Trace::of_memory(SEED, &plan(SEED, 400));
+    let mut replay = trace.files.replay();
+    let (mut recoveries, mut seen) = (0, 0);
+    while replay.advance() {
+        if replay.done() < trace.start() || (!replay.done().is_multiple_of(29) && soak() == 1) {
+            continue;
         }
-        vec![State { crash, sled: Some(sled_state(at / 3)) }]
-    };
-    let seen = trace.walk(processors(), &states).unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
-    let by_name: BTreeMap<_, _> = [("copies", trace.copies.len()), ("states", seen)].into();
-    println!("seed={SEED} disk_operations={} {by_name:?}", trace.files.operations());
+        let crash = [Crash::Torn(SEED + replay.done() as u64), Crash::Killed, Crash::Lost][recoveries % 3];
+        let first = Place::memory(replay.crash(crash));
+        drop(first.open().unwrap());
+        let (bounds, mut inside) = (bounds_at(&trace.moments, replay.done()), first.files.replay());
+        while inside.advance() {
+            for second in [Crash::Lost, Crash::Torn(SEED + seen as u64)] {
+                let verdict = trace.oracle.survives(&Place::memory(inside.crash(second)), bounds);
+                let place = (replay.done(), crash, inside.done(), second);
+                verdict.unwrap_or_else(|broken| panic!("seed={SEED} crashes={place:?}: {broken}"));
+                seen += 1;
+            }
+        }
+        recoveries += 1;
+    }
+    println!("seed={SEED} recoveries={recoveries} states={seen}");
+    assert!(recoveries > 10 && seen > 10 * recoveries);
 }

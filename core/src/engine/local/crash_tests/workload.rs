@@ -22,7 +22,7 @@ use super::oracle::{Bounds, Oracle};
 
 /// Documents that the workload writes to.
 const DOCUMENTS: u32 = 250;
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// What is done next.
 #[derive(Clone, Debug)]
@@ -116,7 +116,7 @@ impl Maker {
         });
         let key = if kind == EventKind::Deleted { Bytes::new() } else { document };
         let event = Event { collection: "c".into(), id: id.to_string().into(), kind, key };
-        Record { time: 1_000 * number as i64, events: vec![event], writes: writes.collect() }
+        Record { time: 1_000 * i64::try_from(number).unwrap(), events: vec![event], writes: writes.collect() }
     }
 
     fn value(&mut self, number: usize) -> Bytes {

@@ -166,9 +166,7 @@ impl Log {
                 return Err(failure::damaged(&dir.join(manifest::MANIFEST), 0, "MANIFEST is missing"));
             }
         }
-        // A relative path of one name has an empty parent.
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        files.sync_dir(parent).map_err(failed)?;
+        sync_above(&*files, dir).map_err(failed)?;
         let spare = space::make_ballast(&*files, dir)
             .and_then(|()| Spare::create(&*files, dir, 1, options.segment_bytes))
             .map_err(failed)?;
@@ -310,6 +308,31 @@ fn check_continues(segments: &[Arc<Segment>], base: End) -> Result<()> {
         Some(segment) => Err(failure::damaged(&segment.path, 0, "this segment does not continue the base")),
         None => Ok(()),
     }
+}
+
+fn is_foreign(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::InvalidInput)
+}
+
+/// Makes the names on the way to `dir` durable: the directories above may be as new as itself, and without
+/// their names everything in them is gone. One that may not be read, or cannot be synced, belongs to
+/// somebody else and is older.
+fn sync_above(files: &dyn Files, dir: &Path) -> std::io::Result<()> {
+    for (above, dir) in dir.ancestors().skip(1).enumerate() {
+        #[cfg(test)]
+        if above > 0 && planted::is(Planted::ForgetDirectoriesAbove) {
+            return Ok(());
+        }
+        // A relative path starts in the working directory.
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        match files.sync_dir(dir) {
+            Err(error) if above > 0 && is_foreign(&error) => {
+                return Ok(());
+            }
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Takes an epoch whose numbers nothing can have used: above the highest that MANIFEST knows, and above all

@@ -9,6 +9,8 @@ pub enum Planted {
     SkipSync,
     /// Leaves new names to luck.
     SkipDirectorySync,
+    /// Leaves the names of the directories above to luck.
+    ForgetDirectoriesAbove,
     /// Takes a failed sync for a good one.
     IgnoreFailedSync,
     /// Opens a damaged tail by cutting it.

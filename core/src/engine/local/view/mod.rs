@@ -189,8 +189,8 @@ impl View {
         }
     }
 
-    #[cfg(test)]
     /// The newest published sequence.
+    #[cfg(test)]
     pub fn published(&self) -> Sequence {
         self.shared.published.load(Ordering::Acquire)
     }

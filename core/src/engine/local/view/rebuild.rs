@@ -14,6 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Entries handed to the store at a time.
 const ENTRIES_A_CALL: usize = 512;
+/// and bytes of them.
+const BYTES_A_CALL: u64 = 1 << 20;
+/// The store is flushed each time this many bytes are in, so that no flush has more than its deadline allows.
+const BYTES_A_FLUSH: u64 = 64 << 20;
 
 /// How far a rebuild has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,14 +49,20 @@ pub fn rebuild(
     };
     let (mut digest, mut done) = (Digest::default(), Progress::default());
     let mut changes = Vec::with_capacity(ENTRIES_A_CALL);
+    let (mut written, mut flushed) = (0, 0);
     for entry in base {
         let KeyValue { key, value, sequence } = entry?;
         digest.add(options.salt, &key, sequence);
         done.entries += 1;
         done.bytes += (key.len() + value.len()) as u64;
         changes.push(Change { key, state: Some(Versioned { value, sequence }) });
-        if changes.len() == ENTRIES_A_CALL {
+        if changes.len() == ENTRIES_A_CALL || done.bytes - written >= BYTES_A_CALL {
+            written = done.bytes;
             store.write(std::mem::replace(&mut changes, Vec::with_capacity(ENTRIES_A_CALL)))?;
+            if written - flushed >= BYTES_A_FLUSH {
+                flushed = written;
+                store.flush()?;
+            }
             if progress(done).is_break() {
                 return Err(Error::new(ErrorKind::Cancelled, "the rebuild of the view was broken off"));
             }

@@ -160,7 +160,7 @@ impl Ordered for SledStore {
     }
 
     fn sweep(&self) -> StoreResult<()> {
-        self.call(sweep)
+        self.call_apart("view-sweep", self.deadline, sweep)
     }
 
     fn flush(&self) -> StoreResult<()> {
@@ -178,7 +178,10 @@ impl Ordered for SledStore {
 
     fn close(&self) -> StoreResult<()> {
         self.check()?;
-        let Some(db) = self.db.write().take() else { return Ok(()) };
+        let Some(mut db) = self.db.try_write_for(self.deadline) else {
+            return Err(self.fail(Abandoned::new("a read did not come back")));
+        };
+        let Some(db) = db.take() else { return Ok(()) };
         let data = Arc::clone(&self.data);
         guarded("view-close", self.deadline, move || {
             drop(ManuallyDrop::into_inner(db));

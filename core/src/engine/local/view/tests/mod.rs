@@ -1,6 +1,4 @@
 //! Tests of the view as a whole, over memory, over sled and over a store that fails.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
-#![expect(clippy::print_stdout, reason = "a test prints its seed and what it met")]
 
 mod drain;
 mod faults;
