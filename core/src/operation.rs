@@ -399,13 +399,15 @@ impl Operation {
         )
     }
 
-    /// Whether the operation gives space back in the long run.
+    /// Whether the operation takes space in the long run; one that only reads takes none, and must not keep
+    /// the deletes beside it in a batch from a full disk.
     pub fn growth(&self) -> Growth {
         match self {
             Self::Delete { .. } | Self::DropIndex { .. } | Self::Sweep => Growth::Shrinks,
             Self::Batch(operations) if operations.iter().all(|operation| operation.growth() == Growth::Shrinks) => {
                 Growth::Shrinks
             }
+            read if read.is_read() => Growth::Shrinks,
             _ => Growth::Grows,
         }
     }

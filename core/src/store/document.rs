@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 use super::json_text;
 
-/// The text of a document is at most this long.
+/// The text of a document is at most this long; an operation may write as much and what belongs to it, see
+/// [`crate::engine::MAX_OPERATION_BYTES`].
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
 /// One JSON object: its text with every digit kept, and its fields once somebody asks.
