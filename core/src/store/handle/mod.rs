@@ -25,7 +25,7 @@ pub struct WriteOptions {
     pub ttl: Option<Duration>,
     /// Refused with `VersionMismatch` unless the document has this version; not for `create_with`.
     pub if_version: Option<Version>,
-    /// Makes the write safe to repeat for 24 h.
+    /// Makes the write safe to repeat for 24 h, see [`CallOptions::idempotency_key`].
     pub idempotency_key: Option<String>,
 }
 
