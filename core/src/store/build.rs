@@ -277,7 +277,7 @@ fn add_document(
         collection::expire(tx, scope, member.id, &found.envelope)?;
         return Ok(None);
     }
-    let value = match index::value(index, member.id, found.envelope.document.fields()) {
+    let value = match index::value(index, member.id, found.envelope.document.read_fields()?) {
         Ok(Some(value)) => value,
         Ok(None) => return Ok(None),
         Err(error) => {
