@@ -270,7 +270,7 @@ fn info(answer: Answer) -> Result<CollectionInfo> {
 }
 
 /// The partition and this handle disagree about what an operation answers.
-fn unexpected(answer: &Answer) -> Error {
+pub(crate) fn unexpected(answer: &Answer) -> Error {
     let kind = match answer {
         Answer::Written(_) => "written",
         Answer::Deleted(_) => "deleted",
