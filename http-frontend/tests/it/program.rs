@@ -111,6 +111,25 @@ fn a_signal_ends_it_cleanly_also_with_an_open_feed() {
     }
 }
 
+/// Whoever starts a database that takes minutes to recover must be able to change their mind.
+#[test]
+fn a_signal_ends_it_also_while_the_database_opens() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let directory = tempfile::tempdir().unwrap();
+        let partition = directory.path().join("partition-0000");
+        std::fs::create_dir(&partition).unwrap();
+        // Reading a pipe waits for its writer: an open that takes as long as the test wants.
+        let pipe = partition.join("MANIFEST");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut starting = program();
+        starting.args(["--port", "0", "--data"]).arg(directory.path()).stderr(Stdio::piped());
+        let starting = starting.spawn().unwrap();
+        let _held = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        kill_process(Pid::from_child(&starting), signal).unwrap();
+        one_line(&starting.wait_with_output().unwrap(), code, &["stopped while the database was being opened"]);
+    }
+}
+
 /// A burst of connections takes the last file descriptor; a server that gives up accepting then is down for good.
 #[test]
 fn it_outlives_a_lack_of_file_descriptors() {
