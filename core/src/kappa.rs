@@ -13,9 +13,9 @@ use crate::env::{Env, Files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::local::{About, Local};
 use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
-use crate::operation::{Answer, CollectionName, Operation};
+use crate::operation::{Answer, CollectionInfo, CollectionName, Operation};
 use crate::options::Options;
-use crate::store::handle::{Batch, Collection, Products, Users};
+use crate::store::handle::{Batch, Collection, Products, Users, unexpected};
 
 /// Where the only partition lies within the data directory.
 const PARTITION: &str = "partition-0000";
@@ -89,6 +89,17 @@ impl Kappa {
     /// `InvalidInput` for a name that breaks the rule of [`CollectionName`].
     pub fn collection(&self, name: &str) -> Result<Collection> {
         Ok(Collection::new(Arc::clone(&self.0), CollectionName::new(name)?))
+    }
+
+    /// Every collection that was declared or written, by name, as it stands.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn collections(&self) -> Pending<Vec<CollectionInfo>> {
+        self.call(Operation::Collections, CallOptions::default()).map(|answer| match answer {
+            Answer::Collections(collections) => Ok(collections),
+            other => Err(unexpected(&other)),
+        })
     }
 
     /// Writes that happen together or not at all.

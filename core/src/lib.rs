@@ -23,8 +23,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use executor::{CallOptions, Change, FeedStart, Info, Pending};
 pub use kappa::{Feed, Kappa};
 pub use operation::{
-    Answer, CollectionInfo, CollectionName, Definition, Entry, IndexDefinition, ListRequest, Operation, Order, Page,
-    Version,
+    Answer, CollectionInfo, CollectionName, Definition, Entry, FailedIndex, IndexDefinition, ListRequest, Operation,
+    Order, Page, Version,
 };
 pub use options::{Options, ViewKind};
 pub use store::document::{Document, IntoDocument};

@@ -219,6 +219,18 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// An index that could not be built on the documents that were there, and was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedIndex {
+    /// Its name.
+    pub index: String,
+    /// Why, as an [`ErrorKind::code`](crate::ErrorKind::code): `already_exists` for a value that two documents share
+    /// and that had to be unique, `invalid_input` or `too_large` for one that cannot be indexed.
+    pub code: String,
+    /// The same for people; it names the documents, both of them where two share a value.
+    pub detail: String,
+}
+
 /// A collection as it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CollectionInfo {
@@ -228,6 +240,8 @@ pub struct CollectionInfo {
     pub definition: Definition,
     /// Indexes that are still being built on existing documents, by name.
     pub building: Vec<String>,
+    /// Indexes that could not be built, each until its name is declared again or dropped; they are not in `definition`.
+    pub failed: Vec<FailedIndex>,
     /// How many documents it holds, expired ones that are not swept yet included.
     pub count: u64,
 }
@@ -399,13 +413,15 @@ impl Operation {
         )
     }
 
-    /// Whether the operation gives space back in the long run.
+    /// Whether the operation takes space in the long run; one that only reads takes none, and must not keep
+    /// the deletes beside it in a batch from a full disk.
     pub fn growth(&self) -> Growth {
         match self {
             Self::Delete { .. } | Self::DropIndex { .. } | Self::Sweep => Growth::Shrinks,
             Self::Batch(operations) if operations.iter().all(|operation| operation.growth() == Growth::Shrinks) => {
                 Growth::Shrinks
             }
+            read if read.is_read() => Growth::Shrinks,
             _ => Growth::Grows,
         }
     }

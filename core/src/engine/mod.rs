@@ -23,8 +23,9 @@ pub type Sequence = u64;
 
 /// An encoded key is at most this long.
 pub const MAX_KEY_BYTES: usize = 1_024;
-/// One operation writes at most this many bytes, keys and values together.
-pub const MAX_OPERATION_BYTES: usize = 1 << 20;
+/// One operation writes at most this many bytes, keys and values together: the largest document, and room for
+/// its index entries, events and bookkeeping. A lower limit would refuse documents that are legal by themselves.
+pub const MAX_OPERATION_BYTES: usize = (1 << 20) + (128 << 10);
 /// One operation writes at most this many keys.
 pub const MAX_OPERATION_KEYS: usize = 10_000;
 /// A page ends at this many entries,
@@ -281,7 +282,7 @@ pub enum Committed {
 pub enum Growth {
     /// New data: refused first when space ends.
     Grows,
-    /// Deletes and completions: accepted until the reserve is used, because they give space back.
+    /// Deletes, completions and reads: accepted until the reserve is used, because they give space back or take none.
     Shrinks,
 }
 

@@ -14,6 +14,8 @@ use super::rules::{Call, Rules};
 
 /// How often it looks; well under the 10 s within which expired documents are swept.
 const EVERY: Duration = Duration::from_secs(1);
+/// How seldom, while something keeps failing: often enough for whatever else there is to do.
+const AT_MOST: Duration = Duration::from_secs(8);
 
 /// The thread that does it, until it is dropped.
 #[derive(Debug)]
@@ -30,10 +32,10 @@ struct Stop {
 
 impl Stop {
     /// Waits for the next turn; answers whether there is one.
-    fn wait(&self) -> bool {
+    fn wait(&self, long: Duration) -> bool {
         let mut asked = self.asked.lock();
         if !*asked {
-            self.rung.wait_for(&mut asked, EVERY);
+            self.rung.wait_for(&mut asked, long);
         }
         !*asked
     }
@@ -51,11 +53,16 @@ impl Maintenance {
         let thread = std::thread::Builder::new()
             .name("kappa-maintenance".into())
             .spawn(move || {
-                while told.wait() {
-                    if let Err(error) = turn(&partition, &told) {
-                        // The next turn tries again; whatever is wrong, callers get it as their own answer.
-                        tracing::debug!(%error, "maintenance was put off");
-                    }
+                let mut pause = EVERY;
+                while told.wait(pause) {
+                    pause = match turn(&partition, &told) {
+                        Ok(()) => EVERY,
+                        Err(error) => {
+                            // A later turn tries again; whatever is wrong, callers get it as their own answer.
+                            tracing::debug!(%error, "maintenance was put off");
+                            (2 * pause).min(AT_MOST)
+                        }
+                    };
                 }
             })
             .map_err(|error| Error::new(ErrorKind::Unavailable, "the system gave no thread").caused_by(error))?;
@@ -73,21 +80,23 @@ impl Drop for Maintenance {
     }
 }
 
+/// Everything there is to do; what fails keeps nothing else from being done, and the first failure is answered.
 fn turn(partition: &Partition<Rules>, stop: &Stop) -> Result<()> {
-    repeat(partition, stop, &Operation::Sweep)?;
+    let mut ended = repeat(partition, stop, &Operation::Sweep);
     let call = Call { operation: Operation::Collections, idempotency_key: None };
     if let Answer::Collections(collections) = partition.read(&call)? {
         for CollectionInfo { name, building, .. } in collections {
             for index in building {
                 let build = Operation::BuildIndex { collection: name.clone(), index };
-                // A unique build that fails has told its declarer; other indexes go on.
-                if let Err(error) = repeat(partition, stop, &build) {
+                // A build that cannot succeed is kept with its collection, where its declarer finds it.
+                let built = repeat(partition, stop, &build).inspect_err(|error| {
                     tracing::warn!(%error, collection = name.as_str(), "an index could not be built");
-                }
+                });
+                ended = ended.and(built);
             }
         }
     }
-    Ok(())
+    ended
 }
 
 /// Runs `operation` until it has nothing more to do.
@@ -99,4 +108,49 @@ fn repeat(partition: &Partition<Rules>, stop: &Stop, operation: &Operation) -> R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::engine::memory::MemoryEngine;
+    use crate::engine::{Engine, Group, Record, Write};
+    use crate::env::Env;
+    use crate::operation::{CollectionName, Definition, IndexDefinition};
+    use crate::partition::Limits;
+    use crate::store::document::Document;
+
+    fn run(partition: &Partition<Rules>, operation: Operation) -> Answer {
+        partition.submit(Call { operation, idempotency_key: None }, None).wait().unwrap()
+    }
+
+    /// One entry that no sweep can read must not keep every index of the database from ever being ready.
+    #[test]
+    fn a_sweep_that_fails_does_not_stop_index_builds() {
+        let engine = MemoryEngine::default();
+        // The head of a dropped index's key, and nothing behind it.
+        let damaged = Write::Put { key: Bytes::from_static(&[0x17]), value: Bytes::new() };
+        let records = vec![Record { time: 1, events: Vec::new(), writes: vec![damaged] }];
+        let _ = engine.commit(Group { first: engine.newest().0 + 1, records, ..Group::default() }).unwrap();
+        let limits = Limits { intake_bytes: 1 << 20, deadline: Duration::from_secs(10) };
+        let partition = Partition::start(Arc::new(engine), Rules, &Env::default(), limits).unwrap();
+        let collection = CollectionName::new("things").unwrap();
+        let document = Document::parse(r#"{"id":"a","n":1}"#).unwrap();
+        run(&partition, Operation::Create { collection: collection.clone(), document, ttl_ms: None });
+        let definition = Definition { indexes: vec![IndexDefinition::by("n")], ..Definition::default() };
+        let declared = run(&partition, Operation::Declare { collection: collection.clone(), definition });
+        let building = |answer: Answer| match answer {
+            Answer::Collection(info) => info.building,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(building(declared), ["n"]);
+        let error = turn(&partition, &Stop::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(building(run(&partition, Operation::Describe { collection })).is_empty(), "the index is ready");
+        partition.close(Duration::from_secs(10)).unwrap();
+    }
 }

@@ -23,7 +23,10 @@ use crate::store::document::Document;
 /// What a caller may say about one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallOptions {
-    /// Makes a write safe to repeat for 24 h: the same key and content get the first answer again.
+    /// Makes a write safe to repeat for 24 h: the same key and content get the first answer again, also that a
+    /// delete found nothing. Versions and ids are those of the first answer; the text of a document is that of
+    /// today (only the id when it is gone, or has no room in the answer of a batch), and reads within a batch
+    /// are read again. A refusal keeps no key, so that the call may be tried again.
     pub idempotency_key: Option<String>,
     /// How long the call may wait for room before it answers `Overloaded`; the database's rule where none is given.
     pub deadline: Option<Duration>,

@@ -48,10 +48,17 @@ fn run_one(tx: &mut Transaction<'_>, operation: &Operation, n: u16) -> Run<Answe
 
 /// What the answer of a read weighs; what a write answers is bounded by what it wrote.
 fn read_bytes(operation: &Operation, answer: &Answer) -> usize {
+    match operation {
+        Operation::Create { .. } | Operation::Replace { .. } => 0,
+        _ => bytes(answer),
+    }
+}
+
+/// The documents of one answer, in bytes.
+pub fn bytes(answer: &Answer) -> usize {
     let size = |entry: &Entry| entry.document.len();
     match answer {
-        Answer::Entry(Some(entry)) => size(entry),
-        Answer::Written(entry) if matches!(operation, Operation::Update { .. }) => size(entry),
+        Answer::Entry(Some(entry)) | Answer::Written(entry) => size(entry),
         Answer::Entries(entries) => entries.iter().flatten().map(size).sum(),
         Answer::Page(page) => page.entries.iter().map(size).sum(),
         _ => 0,

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::operation::{Answer, CollectionName, Definition, IndexDefinition};
 use crate::partition::{Halt, Run, Transaction};
 
-use super::catalog::{self, Catalog, FailedIndex, Failure, Index, IndexState, MAX_INDEXES};
+use super::catalog::{self, Catalog, FailedBuild, Failure, Index, IndexState, MAX_INDEXES};
 use super::collection;
 use super::index::{self, Holder, Member, Scope};
 use super::{damaged, expiry, get_all, key_behind, keys};
@@ -82,7 +82,7 @@ pub fn step(tx: &mut Transaction<'_>, name: &CollectionName, index: &str) -> Run
         Step::Failed(failure) => {
             let field = index.field.clone();
             take_index(tx, &mut catalog, &index)?;
-            catalog.failed.push(FailedIndex { name: index.name, field, failure });
+            catalog.failed.push(FailedBuild { name: index.name, field, failure });
             catalog::save(tx, name.as_str(), &catalog)?;
             // A refusal would keep nothing of this, so the next step is the one that tells.
             return Ok(Answer::More(true));
@@ -277,7 +277,7 @@ fn add_document(
         collection::expire(tx, scope, member.id, &found.envelope)?;
         return Ok(None);
     }
-    let value = match index::value(index, member.id, found.envelope.document.fields()) {
+    let value = match index::value(index, member.id, found.envelope.document.read_fields()?) {
         Ok(Some(value)) => value,
         Ok(None) => return Ok(None),
         Err(error) => {

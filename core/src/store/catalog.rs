@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Direction, KeyRange, MAX_PAGE_ENTRIES};
 use crate::error::{Error, ErrorKind, Result};
-use crate::operation::{Answer, CollectionInfo, CollectionName, Definition, IndexDefinition};
+use crate::operation::{Answer, CollectionInfo, CollectionName, Definition, FailedIndex, IndexDefinition};
 use crate::partition::{Run, Transaction};
 
 use super::{damaged, keys};
@@ -62,7 +62,7 @@ pub enum Failure {
 
 /// An index that could not be built; kept until its name is declared again or dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailedIndex {
+pub struct FailedBuild {
     /// Its name.
     pub name: String,
     /// Its field.
@@ -71,7 +71,13 @@ pub struct FailedIndex {
     pub failure: Failure,
 }
 
-impl FailedIndex {
+impl FailedBuild {
+    /// What whoever asks how the collection stands is told.
+    fn told(&self) -> FailedIndex {
+        let error = self.error();
+        FailedIndex { index: self.name.clone(), code: error.kind().code().to_owned(), detail: error.to_string() }
+    }
+
     /// What whoever waits for the index is told.
     pub fn error(&self) -> Error {
         match &self.failure {
@@ -108,7 +114,7 @@ pub struct Catalog {
     /// Indexes that writes maintain.
     pub indexes: Vec<Index>,
     /// Indexes that could not be built.
-    pub failed: Vec<FailedIndex>,
+    pub failed: Vec<FailedBuild>,
 }
 
 impl Catalog {
@@ -127,6 +133,7 @@ impl Catalog {
         index.ok_or_else(|| Error::new(ErrorKind::NotFound, "no such index").with("index", name))
     }
 
+    /// The collection as callers see it; `count` is that of its documents.
     fn info(&self, name: CollectionName, count: i64) -> CollectionInfo {
         let definition = |index: &Index| IndexDefinition {
             name: index.name.clone(),
@@ -142,6 +149,7 @@ impl Catalog {
                 ttl_ms: self.ttl_ms,
             },
             building: self.indexes.iter().filter(building).map(|index| index.name.clone()).collect(),
+            failed: self.failed.iter().map(FailedBuild::told).collect(),
             count: u64::try_from(count).unwrap_or(0),
         }
     }

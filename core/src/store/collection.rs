@@ -97,10 +97,9 @@ pub fn update(tx: &mut Transaction<'_>, wanted: &Wanted<'_>, patch: &Document, t
         Some(_) => return Err(Error::invalid("an id cannot be changed or removed").with("id", wanted.id).into()),
     }
     let (catalog, found) = find_living(tx, wanted)?;
-    let mut fields = found.envelope.document.fields().clone();
+    let mut fields = found.envelope.document.read_fields()?.clone();
     merge_patch::apply(&mut fields, patch.fields());
-    let document = Document::from_fields(fields);
-    document.check_size()?;
+    let document = Document::from_merged(fields)?;
     check_rules(wanted.collection, &document)?;
     let expires = match ttl_ms {
         Some(_) => expiry::end(tx.now(), ttl_ms)?,

@@ -1,7 +1,7 @@
 //! A JSON object as text that is parsed at most once.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 use super::json_text;
 
-/// The text of a document is at most this long.
+/// The text of a document is at most this long; an operation may write as much and what belongs to it, see
+/// [`crate::engine::MAX_OPERATION_BYTES`].
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
 /// One JSON object: its text with every digit kept, and its fields once somebody asks.
@@ -45,9 +46,22 @@ impl Document {
     }
 
     /// The object with these fields, in their order.
-    pub fn from_fields(fields: Map<String, Value>) -> Self {
+    ///
+    /// # Errors
+    /// As [`Document::parse`].
+    pub fn from_fields(fields: &Map<String, Value>) -> Result<Self> {
+        Self::new(fields)
+    }
+
+    /// The object with fields that all come from documents, as a merge of two makes them: no deeper than either
+    /// and with legal names, so that only the size is left to check.
+    ///
+    /// # Errors
+    /// `TooLarge` above 1 MiB.
+    pub(crate) fn from_merged(fields: Map<String, Value>) -> Result<Self> {
         let text = serde_json::to_vec(&fields).expect("a map of JSON values has a text");
-        Self(Arc::new(Inner { text: text.into(), fields: OnceLock::from(fields) }))
+        check_size(text.len())?;
+        Ok(Self(Arc::new(Inner { text: text.into(), fields: OnceLock::from(fields) })))
     }
 
     /// Text that is known to be one object, as it comes back from storage.
@@ -82,14 +96,6 @@ impl Document {
         Ok(Self(Arc::new(Inner { text: prefixed.into(), fields: OnceLock::new() })))
     }
 
-    /// Checks what [`Document::from_fields`] made against the limit.
-    ///
-    /// # Errors
-    /// `TooLarge` above 1 MiB.
-    pub fn check_size(&self) -> Result<()> {
-        check_size(self.0.text.len())
-    }
-
     /// The JSON text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.0.text).expect("a document's text was parsed or made as UTF-8")
@@ -110,9 +116,24 @@ impl Document {
         self.0.text.clone()
     }
 
-    /// The fields, parsed at most once.
+    /// The fields, parsed at most once; none where stored text is damaged, for which [`Document::to`] has an error.
     pub fn fields(&self) -> &Map<String, Value> {
-        self.0.fields.get_or_init(|| serde_json::from_slice(&self.0.text).expect("stored text is one JSON object"))
+        static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        self.read_fields().unwrap_or(&NONE)
+    }
+
+    /// The fields, for writes: what follows from fields that cannot be read must not replace them.
+    ///
+    /// # Errors
+    /// `Damaged` when the text is not that of a document.
+    pub(crate) fn read_fields(&self) -> Result<&Map<String, Value>> {
+        if let Some(fields) = self.0.fields.get() {
+            return Ok(fields);
+        }
+        let fields = serde_json::from_slice(&self.0.text).map_err(|error| {
+            Error::new(ErrorKind::Damaged, "a stored document cannot be read; restore a backup").caused_by(error)
+        })?;
+        Ok(self.0.fields.get_or_init(|| fields))
     }
 
     /// The document as a type of the caller's.
@@ -202,6 +223,7 @@ fn check_size(bytes: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::json_text::MAX_DEPTH;
     use super::*;
 
     /// A price that comes back with other digits is another price.
@@ -210,7 +232,38 @@ mod tests {
         let text = r#"{"z":1.10,"a":12345678901234567890.00100,"m":1e+400,"n":-0.0}"#;
         let document = Document::parse(text).expect("a document");
         assert_eq!(document.text(), text);
-        assert_eq!(Document::from_fields(document.fields().clone()).text(), text);
+        assert_eq!(Document::from_fields(document.fields()).expect("its fields").text(), text);
+        assert_eq!(Document::from_merged(document.fields().clone()).expect("its fields").text(), text);
+    }
+
+    /// Fields that come in as values must keep to what text must keep to: a deeper document would be stored, and
+    /// then be readable by nobody.
+    #[test]
+    fn fields_are_checked_as_text_is() {
+        let nested = |depth: usize| {
+            let inner = (1..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+            Map::from_iter([("a".to_owned(), inner)])
+        };
+        let deepest = Document::from_fields(&nested(MAX_DEPTH)).expect("fits");
+        assert_eq!(Document::from_stored(deepest.bytes()).fields(), deepest.fields());
+        for depth in [MAX_DEPTH + 1, 127, 200] {
+            let error = Document::from_fields(&nested(depth)).expect_err("too deep");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "depth={depth}");
+        }
+        let long = Map::from_iter([("a".to_owned(), Value::from("x".repeat(MAX_DOCUMENT_BYTES)))]);
+        assert_eq!(Document::from_fields(&long).expect_err("too large").kind(), ErrorKind::TooLarge);
+        assert_eq!(Document::from_merged(long).expect_err("too large").kind(), ErrorKind::TooLarge);
+    }
+
+    /// One text that cannot be read must fail the write that needs it, not the thread that meets it in a list.
+    #[test]
+    fn stored_text_that_is_damaged_is_an_error_and_no_panic() {
+        for text in ["", "[]", "{\"a\":", &format!("{{\"a\":{}1{}}}", "[".repeat(199), "]".repeat(199))] {
+            let document = Document::from_stored(Bytes::copy_from_slice(text.as_bytes()));
+            assert!(document.fields().is_empty(), "text={text}");
+            assert_eq!(document.read_fields().expect_err("damaged").kind(), ErrorKind::Damaged, "text={text}");
+            assert!(document.to::<Map<String, Value>>().is_err(), "text={text}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::operation::{Answer, CollectionName, Entry, Operation, Version};
 use crate::partition::{Halt, Run, Transaction};
 
 use super::document::Document;
-use super::{catalog, collection, damaged, expiry, get_all, keys};
+use super::{MAX_ANSWER_BYTES, batch, catalog, collection, damaged, expiry, get_all, keys};
 
 /// An idempotency key is at most this long.
 pub const MAX_KEY_BYTES: usize = 256;
@@ -51,12 +51,12 @@ struct Record {
 
 /// Runs `operation` unless it ran under `key` in the last 24 h; then its answer is given again.
 ///
-/// A repeated answer has the version that the first one had, with the document as it is by now;
-/// of a document that is gone only the id.
+/// A repeated answer has the version that the first one had, with the document as it is by now; of a
+/// document that is gone, or that would make the answer of a batch too large, only the id.
 ///
 /// # Errors
 /// `Conflict` when the key came with another operation; `Overloaded` when a million keys are kept;
-/// whatever the operation answers.
+/// `TooLarge` when what a repeated batch reads has grown beyond one answer; whatever the operation answers.
 pub fn run_idempotent(operation: &Operation, key: &str, tx: &mut Transaction<'_>) -> Run<Answer> {
     if operation.is_read() {
         return super::run(operation, tx);
@@ -67,11 +67,19 @@ pub fn run_idempotent(operation: &Operation, key: &str, tx: &mut Transaction<'_>
         return Ok(answer);
     }
     let answer = super::run(operation, tx)?;
-    // What wrote nothing may run again, and a refusal is answered afresh.
-    if !tx.is_read_only() {
+    // Also where nothing was written: a delete that found nothing and is repeated without its key would
+    // remove what somebody else has created since. A refusal keeps nothing and is answered afresh.
+    if !only_reads(operation) {
         finish(tx, key, digest, &answer)?;
     }
     Ok(answer)
+}
+
+fn only_reads(operation: &Operation) -> bool {
+    match operation {
+        Operation::Batch(operations) => operations.iter().all(Operation::is_read),
+        single => single.is_read(),
+    }
 }
 
 /// The answer that `key` got, where it did.
@@ -177,7 +185,7 @@ fn replay(tx: &mut Transaction<'_>, operation: &Operation, kept: Kept, own: Sequ
             Operation::Create { collection, .. }
             | Operation::Replace { collection, .. }
             | Operation::Update { collection, .. },
-        ) => written(tx, collection, id, own),
+        ) => written(tx, collection, &id, own),
         (Kept::Deleted(deleted), _) => Ok(Answer::Deleted(deleted)),
         (Kept::More(more), _) => Ok(Answer::More(more)),
         (Kept::Again, Operation::Declare { collection, .. } | Operation::DropIndex { collection, .. }) => {
@@ -185,28 +193,56 @@ fn replay(tx: &mut Transaction<'_>, operation: &Operation, kept: Kept, own: Sequ
         }
         (Kept::Again, operation) if operation.is_read() => super::run(operation, tx),
         (Kept::Batch(kept), Operation::Batch(operations)) if kept.len() == operations.len() => {
-            let mut answers = Vec::with_capacity(kept.len());
-            let mut missing = false;
-            for (kept, operation) in kept.into_iter().zip(operations) {
-                match replay(tx, operation, kept, own) {
-                    Ok(answer) => answers.push(answer),
-                    Err(Halt::NeedsRead) => missing = true,
-                    Err(refused) => return Err(refused),
-                }
-            }
-            if missing { Err(Halt::NeedsRead) } else { Ok(Answer::Batch(answers)) }
+            replay_batch(tx, operations, kept, own)
         }
         _ => Err(damaged().into()),
     }
 }
 
-fn written(tx: &mut Transaction<'_>, name: &CollectionName, id: String, own: Sequence) -> Run<Answer> {
-    let document = match collection::get(tx, name, &id)? {
-        Answer::Entry(Some(entry)) => entry.document,
-        _ => Document::from_fields(serde_json::Map::from_iter([("id".to_owned(), id.clone().into())])),
-    };
+/// The answers of a batch. Documents may have grown since, so the bytes are counted again: reads come first,
+/// because what was written can still be told by id and version when its text has no room left.
+fn replay_batch(tx: &mut Transaction<'_>, operations: &[Operation], kept: Vec<Kept>, own: Sequence) -> Run<Answer> {
+    let mut answers = vec![Answer::More(false); kept.len()];
+    let mut missing = false;
+    let mut bytes = 0;
+    let (reads, writes): (Vec<_>, Vec<_>) =
+        kept.into_iter().zip(operations).enumerate().partition(|(_, (_, operation))| operation.is_read());
+    for (n, (kept, operation)) in reads.into_iter().chain(writes) {
+        let brief = match &kept {
+            Kept::Written { id } => Some(Answer::Written(only_id(id, own))),
+            _ => None,
+        };
+        let answer = match (replay(tx, operation, kept, own), brief) {
+            (Ok(answer), Some(brief)) if bytes + batch::bytes(&answer) > MAX_ANSWER_BYTES => brief,
+            (Ok(answer), _) => answer,
+            // The others still say what they need; what this one weighs counts in the run that has it.
+            (Err(Halt::NeedsRead), _) => {
+                missing = true;
+                continue;
+            }
+            (Err(refused), _) => return Err(refused),
+        };
+        bytes += batch::bytes(&answer);
+        if bytes > MAX_ANSWER_BYTES && operation.is_read() {
+            let error = Error::new(ErrorKind::TooLarge, "the batch was done, but what it reads is too much by now");
+            return Err(error.with("operation", n).with("limit", MAX_ANSWER_BYTES).into());
+        }
+        answers[n] = answer;
+    }
+    if missing { Err(Halt::NeedsRead) } else { Ok(Answer::Batch(answers)) }
+}
+
+fn written(tx: &mut Transaction<'_>, name: &CollectionName, id: &str, own: Sequence) -> Run<Answer> {
     // The version is never above that of the text, so that a write which names it cannot undo another one.
-    Ok(Answer::Written(Entry { id, version: Version(own), document }))
+    Ok(Answer::Written(match collection::get(tx, name, id)? {
+        Answer::Entry(Some(entry)) => Entry { version: Version(own), ..entry },
+        _ => only_id(id, own),
+    }))
+}
+
+fn only_id(id: &str, own: Sequence) -> Entry {
+    let document = Document::new(&serde_json::json!({ "id": id })).expect("an id alone is a document");
+    Entry { id: id.to_owned(), version: Version(own), document }
 }
 
 fn decode(bytes: &[u8]) -> Result<Record> {

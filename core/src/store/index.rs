@@ -51,7 +51,10 @@ pub fn maintain(
     for index in &scope.catalog.indexes {
         let new = new.map(|new| value(index, member.id, new.fields())).transpose()?.flatten();
         // What is stored may have come before the index; where it has no place in it, it has no entry.
-        let old = old.and_then(|old| value(index, member.id, old.fields()).ok().flatten());
+        let old = match old {
+            Some(old) => value(index, member.id, old.read_fields()?).ok().flatten(),
+            None => None,
+        };
         if old != new {
             changes.push((index, old, new));
         }

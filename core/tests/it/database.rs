@@ -25,9 +25,14 @@ pub fn open(directory: &Path, options: &Options) -> Kappa {
     Kappa::open_with(directory, options, &Env::default()).unwrap()
 }
 
-/// The collection, with an index by `n` and a unique one by `u`.
+/// The collection of things, see [`indexed`].
 pub fn things(kappa: &Kappa) -> Collection {
-    let things = kappa.collection(THINGS).unwrap();
+    indexed(kappa, THINGS)
+}
+
+/// The collection `name`, with an index by `n` and a unique one by `u`.
+pub fn indexed(kappa: &Kappa, name: &str) -> Collection {
+    let things = kappa.collection(name).unwrap();
     let index = |name: &str, unique| IndexDefinition { name: name.into(), field: name.into(), unique };
     let definition = Definition { indexes: vec![index("n", false), index("u", true)], ..Definition::default() };
     things.declare(definition).wait().unwrap();

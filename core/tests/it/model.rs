@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kappa_core::env::{Env, ManualClock, SeededEntropy};
+use kappa_core::env::{Clock, Env, ManualClock, SeededEntropy};
 use kappa_core::{
     Answer, CallOptions, Collection, Durability, FeedStart, Kappa, Operation, Options, ViewKind, WriteOptions,
 };
@@ -13,25 +13,28 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 
-use crate::database::{self, small, things};
+use crate::database::{self, small};
 use crate::ending::EndingFiles;
 use crate::oracle::{Oracle, Outcome, compare, indexed};
-use crate::plan::{Plan, Step};
+use crate::plan::{Kind, Plan, Step};
 use crate::worker::{content, run};
 
 const STEPS: usize = 60;
 /// Time passes in such steps of milliseconds, so that it often reads exactly the end of a document.
 const TICK: u32 = 100;
+const HOUR: i64 = 3_600_000;
 
 /// One database and the map that says what is in it.
 struct Life<'a> {
     directory: &'a Path,
     random: StdRng,
+    kind: Kind,
     plan: Plan,
     clock: Arc<ManualClock>,
     oracle: Oracle,
-    /// When documents end, in milliseconds of the clock.
+    /// When documents end, in engine time.
     ends: BTreeMap<String, i64>,
+    /// Engine time, as it was last told.
     now: i64,
     kappa: Kappa,
     files: EndingFiles,
@@ -51,12 +54,13 @@ fn start(directory: &Path, random: &mut StdRng, clock: &Arc<ManualClock>) -> (Ka
 impl<'a> Life<'a> {
     fn new(directory: &'a Path, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let now = 1_000_000;
+        let now = 1_700_000_000_000;
         let clock = Arc::new(ManualClock::new(now));
         let (kappa, files) = start(directory, &mut random, &clock);
-        let plan = Plan::new(seed, 0, 0, 4 << 10);
+        let kind = Kind::ALL[random.random_range(0..Kind::ALL.len())];
+        let plan = Plan::new(seed, 0, 0, 4 << 10).of(kind);
         let (oracle, ends, story) = (Oracle::default(), BTreeMap::new(), format!("seed={seed}"));
-        Self { directory, random, plan, clock, oracle, ends, now, kappa, files, story }
+        Self { directory, random, kind, plan, clock, oracle, ends, now, kappa, files, story }
     }
 
     fn step(&mut self, things: &mut Collection) {
@@ -68,7 +72,8 @@ impl<'a> Life<'a> {
             }
             76..86 => self.list(things),
             86..90 => self.press(),
-            90..93 => self.sweep(),
+            90..92 => self.sweep(),
+            92..95 => self.set_wall(),
             _ => {
                 let crash = self.random.random_bool(0.5);
                 self.reopen(things, crash);
@@ -112,10 +117,38 @@ impl<'a> Life<'a> {
         };
     }
 
-    /// Lets time pass: what has ended is absent at once.
+    /// Somebody sets the clock of the machine: engine time does not follow before the next open.
+    fn set_wall(&mut self) {
+        let hours = self.random.random_range(-3..=3);
+        self.clock.set_wall(self.clock.wall_ms() + hours * HOUR);
+        let now = self.engine_time();
+        assert_eq!(now, self.now, "{}: engine time followed a jump of {hours} hours", self.story);
+    }
+
+    /// The time of a record made for this; so engine time is in the log before any reopen, too.
+    fn engine_time(&self) -> i64 {
+        let mut feed = self.kappa.feed(FeedStart::Now).unwrap();
+        let id = self.kappa.collection("moments").unwrap().create(json!({})).wait().unwrap().id;
+        loop {
+            let change = feed.next_within(Duration::ZERO).unwrap().expect("an answered write is in the feed");
+            if change.id == id {
+                return change.time;
+            }
+        }
+    }
+
+    /// Lets time pass; a wall clock that is nearly right may be followed by a tenth of it at most.
     fn pass(&mut self, ms: u32) {
         self.clock.advance(ms.into());
-        self.now += i64::from(ms);
+        let (now, passed) = (self.engine_time(), i64::from(ms));
+        let off = now - self.now - passed;
+        assert!(now >= self.now && off.abs() <= passed / 10 + 1, "{}: passed={passed} off={off}", self.story);
+        self.move_to(now);
+    }
+
+    /// What has ended is absent at once.
+    fn move_to(&mut self, now: i64) {
+        self.now = now;
         let ended: Vec<String> =
             self.ends.iter().filter(|(_, end)| **end <= self.now).map(|(id, _)| id.clone()).collect();
         for id in ended {
@@ -176,10 +209,13 @@ impl<'a> Life<'a> {
         let memory = Kappa::in_memory(&small(), &Env::default()).unwrap();
         *things = memory.collection(database::THINGS).unwrap();
         self.kappa = memory;
-        // No open takes less than a millisecond, and engine time relies on nothing else to stay with the clock.
-        self.pass(TICK);
+        self.clock.advance(TICK.into());
         (self.kappa, self.files) = start(self.directory, &mut self.random, &self.clock);
-        *things = database::things(&self.kappa);
+        *things = database::indexed(&self.kappa, self.kind.collection());
+        // The clock as it is set now, unless that would be before something that was written.
+        let now = self.engine_time();
+        assert_eq!(now, self.clock.wall_ms().max(self.now + 1), "{}: engine time at open", self.story);
+        self.move_to(now);
     }
 
     fn compare(&mut self, things: &Collection) {
@@ -201,7 +237,7 @@ impl<'a> Life<'a> {
         let mut folded = BTreeMap::new();
         let mut told = Vec::new();
         while let Some(change) = feed.next_within(Duration::ZERO).unwrap() {
-            if change.collection != database::THINGS {
+            if change.collection != self.kind.collection() {
                 continue;
             }
             let kind = format!("{:?}", change.kind).to_lowercase();
@@ -238,7 +274,7 @@ fn model_of_a_database_holds_over_reopens_and_crashes() {
     for seed in first..first + database::rounds(64) {
         let place = tempfile::tempdir().unwrap();
         let mut life = Life::new(place.path(), seed);
-        let mut collection = things(&life.kappa);
+        let mut collection = database::indexed(&life.kappa, life.kind.collection());
         for step in 0..STEPS {
             life.story = format!("seed={seed} step={step}");
             life.step(&mut collection);

@@ -4,6 +4,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 
+use crate::database::THINGS;
+
 /// One write; a batch names each document once.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -22,6 +24,29 @@ pub struct Plan {
     /// Bytes of the longest filling; beyond 3 KiB the view splits values.
     filling: usize,
     made: u64,
+    /// What the collection's rules ask of each document.
+    kind: Kind,
+}
+
+/// The collections whose documents differ in what they must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Things,
+    Products,
+    Users,
+}
+
+impl Kind {
+    pub const ALL: [Self; 3] = [Self::Things, Self::Products, Self::Users];
+
+    /// The name of the collection.
+    pub fn collection(self) -> &'static str {
+        match self {
+            Self::Things => THINGS,
+            Self::Products => "products",
+            Self::Users => "users",
+        }
+    }
 }
 
 /// How many documents a writer has.
@@ -31,7 +56,12 @@ impl Plan {
     /// The steps of `writer` in the life number `life`.
     pub fn new(seed: u64, life: u64, writer: u64, filling: usize) -> Self {
         let random = StdRng::seed_from_u64(seed ^ (life << 20) ^ (writer << 56));
-        Self { random, writer, filling, made: life << 32 }
+        Self { random, writer, filling, made: life << 32, kind: Kind::Things }
+    }
+
+    /// The same steps over documents of this kind.
+    pub fn of(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     fn id(&mut self) -> String {
@@ -65,8 +95,29 @@ impl Plan {
         map.insert("filling".into(), json!("k".repeat(length)));
     }
 
+    /// What the kind asks for.
+    fn known_fields(&mut self, map: &mut Map<String, Value>) {
+        let number: u32 = self.random.random_range(0..1_000);
+        match self.kind {
+            Kind::Things => {}
+            Kind::Products => {
+                map.insert("title".into(), json!(format!("Producto {number}")));
+                map.insert("price".into(), json!(f64::from(number) / 4.0));
+                if number % 2 == 0 {
+                    map.insert("thumbnail".into(), json!(format!("https://example.com/{number}.png")));
+                }
+            }
+            Kind::Users => {
+                map.insert("name".into(), json!(format!("Ana {number}")));
+                map.insert("email".into(), json!(format!("ana{number}@example.com")));
+                map.insert("group".into(), json!(number % 7));
+            }
+        }
+    }
+
     fn document(&mut self, id: String) -> Map<String, Value> {
         let mut map = Map::from_iter([("id".to_owned(), Value::String(id))]);
+        self.known_fields(&mut map);
         self.fields(&mut map);
         map
     }
@@ -75,6 +126,9 @@ impl Plan {
         let mut map = Map::new();
         if self.random.random_bool(0.7) {
             self.fields(&mut map);
+        }
+        if self.random.random_bool(0.2) {
+            self.known_fields(&mut map);
         }
         for name in ["n", "u", "filling"] {
             if self.random.random_bool(0.1) {

@@ -143,7 +143,7 @@ pub fn run(kappa: &Kappa, things: &Collection, step: &Step) -> (Outcome, Vec<(St
             .delete(id)
             .wait()
             .map(|deleted| (if deleted { Outcome::Deleted } else { Outcome::NothingToDelete }, Vec::new())),
-        Step::Batch(steps) => run_batch(kappa, steps),
+        Step::Batch(steps) => run_batch(kappa, things.name().as_str(), steps),
     };
     match answer {
         Ok(answer) => answer,
@@ -155,14 +155,14 @@ pub fn run(kappa: &Kappa, things: &Collection, step: &Step) -> (Outcome, Vec<(St
 
 type Answered = kappa_core::Result<(Outcome, Vec<(String, String)>)>;
 
-fn run_batch(kappa: &Kappa, steps: &[Step]) -> Answered {
+fn run_batch(kappa: &Kappa, collection: &str, steps: &[Step]) -> Answered {
     let mut batch = kappa.batch();
     for step in steps {
         batch = match step {
-            Step::Create(map) => batch.create(database::THINGS, map),
-            Step::Replace(map) => batch.replace(database::THINGS, map["id"].as_str().unwrap(), map),
-            Step::Update(id, patch) => batch.update(database::THINGS, id, patch),
-            Step::Delete(id) => batch.delete(database::THINGS, id),
+            Step::Create(map) => batch.create(collection, map),
+            Step::Replace(map) => batch.replace(collection, map["id"].as_str().unwrap(), map),
+            Step::Update(id, patch) => batch.update(collection, id, patch),
+            Step::Delete(id) => batch.delete(collection, id),
             Step::Batch(_) => unreachable!("batches are not nested"),
         };
     }

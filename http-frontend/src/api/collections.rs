@@ -53,6 +53,20 @@ pub struct Collection {
     pub definition: Promise,
     /// Indexes that are still being built on existing documents.
     pub building: Vec<String>,
+    /// Indexes that could not be built and were removed, each until its name is declared again or dropped.
+    pub failed: Vec<FailedIndex>,
+}
+
+/// An index that could not be built on the documents that were there.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FailedIndex {
+    /// Its name.
+    pub index: String,
+    /// Why: `already_exists` for a value that two documents share and that had to be unique, `invalid_input` or
+    /// `too_large` for one that cannot be indexed.
+    pub code: String,
+    /// The same for people; it names the documents.
+    pub detail: String,
 }
 
 /// All collections.
@@ -86,7 +100,14 @@ impl From<CollectionInfo> for Collection {
                 ttl_ms: definition.ttl_ms,
             },
             building: info.building,
+            failed: info.failed.into_iter().map(FailedIndex::from).collect(),
         }
+    }
+}
+
+impl From<kappa_core::FailedIndex> for FailedIndex {
+    fn from(failed: kappa_core::FailedIndex) -> Self {
+        Self { index: failed.index, code: failed.code, detail: failed.detail }
     }
 }
 
@@ -111,7 +132,7 @@ pub async fn describe(State(app): State<App>, Target(collection): Target) -> Res
 /// Declares what a collection promises.
 ///
 /// Idempotent and additive. An index on existing documents is built in the background; queries by it answer
-/// `index_building` until it is ready.
+/// `index_building` until it is ready. One that cannot be built is removed, and named in `failed`.
 #[utoipa::path(put, path = "/v1/definitions/{name}", tag = "collections",
     params(("name" = String, Path, description = "The collection")), request_body = Promise,
     responses((status = 200, description = "The collection as it stands", body = Collection), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]

@@ -336,9 +336,6 @@ fn named(document: Document, id: &str) -> Result<Document, Problem> {
     match document.fields().get("id") {
         Some(Value::String(own)) if own == id => Ok(document),
         Some(_) => Err(Problem::invalid("the id in the body is not the id in the path")),
-        None => {
-            let first = std::iter::once(("id".to_owned(), Value::from(id)));
-            Ok(Document::from_fields(first.chain(document.fields().clone()).collect()))
-        }
+        None => Ok(document.with_id(id)?),
     }
 }

@@ -120,7 +120,11 @@ pub async fn create(State(app): State<App>, request: Request) -> Response {
         return shop(StatusCode::BAD_REQUEST, BAD_VALUES);
     };
     let product = [("title", title), ("price", price), ("thumbnail", thumbnail)];
-    let document = Document::from_fields(product.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+    let fields: Map<_, _> = product.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let document = match Document::from_fields(&fields) {
+        Ok(document) => document,
+        Err(error) => return shop_failure(error, NOT_ADDED),
+    };
     let operation = Operation::Create { collection: products(), document, ttl_ms: None };
     match app.write(operation, CallOptions::default()).await {
         Err(error) => shop_failure(error, NOT_ADDED),
@@ -159,7 +163,10 @@ pub async fn update(State(app): State<App>, id: Result<DocumentId, Problem>, req
     if patch.is_empty() {
         return shop(StatusCode::BAD_REQUEST, NO_FIELDS);
     }
-    let patch = Document::from_fields(patch);
+    let patch = match Document::from_fields(&patch) {
+        Ok(patch) => patch,
+        Err(error) => return shop_failure(error, NOT_UPDATED),
+    };
     let operation = Operation::Update { collection: products(), id, patch, if_version: None, ttl_ms: None };
     match app.write(operation, CallOptions::default()).await {
         Err(error) => shop_failure(error, NOT_UPDATED),

@@ -40,7 +40,10 @@ pub async fn create(State(app): State<App>, request: Request) -> Response {
         Ok(user) => user,
         Err(refusal) => return refusal,
     };
-    let document = Document::from_fields(user);
+    let document = match Document::from_fields(&user) {
+        Ok(document) => document,
+        Err(error) => return users_failure(error),
+    };
     let operation = Operation::Create { collection: collection(), document, ttl_ms: None };
     match app.write(operation, CallOptions::default()).await {
         Err(error) => users_failure(error),
@@ -57,7 +60,10 @@ pub async fn update(State(app): State<App>, request: Request) -> Response {
     let Some(Value::String(id)) = user.shift_remove("id") else {
         return users(StatusCode::BAD_REQUEST, "id is required");
     };
-    let patch = Document::from_fields(user);
+    let patch = match Document::from_fields(&user) {
+        Ok(patch) => patch,
+        Err(error) => return users_failure(error),
+    };
     let operation = Operation::Update { collection: collection(), id, patch, if_version: None, ttl_ms: None };
     match app.write(operation, CallOptions::default()).await {
         Err(error) => users_failure(error),

@@ -25,7 +25,7 @@ pub struct WriteOptions {
     pub ttl: Option<Duration>,
     /// Refused with `VersionMismatch` unless the document has this version; not for `create_with`.
     pub if_version: Option<Version>,
-    /// Makes the write safe to repeat for 24 h.
+    /// Makes the write safe to repeat for 24 h, see [`CallOptions::idempotency_key`].
     pub idempotency_key: Option<String>,
 }
 
@@ -270,7 +270,7 @@ fn info(answer: Answer) -> Result<CollectionInfo> {
 }
 
 /// The partition and this handle disagree about what an operation answers.
-fn unexpected(answer: &Answer) -> Error {
+pub(crate) fn unexpected(answer: &Answer) -> Error {
     let kind = match answer {
         Answer::Written(_) => "written",
         Answer::Deleted(_) => "deleted",

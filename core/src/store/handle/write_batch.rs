@@ -58,7 +58,7 @@ impl Batch {
         self
     }
 
-    /// Makes the batch safe to repeat for 24 h.
+    /// Makes the batch safe to repeat for 24 h, see [`CallOptions::idempotency_key`].
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
         self

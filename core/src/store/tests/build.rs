@@ -1,5 +1,7 @@
 //! Indexes declared on documents that are there already, and dropped again.
 
+use std::slice;
+
 use super::*;
 
 fn filled(documents: usize) -> Partition {
@@ -134,10 +136,19 @@ fn a_unique_build_that_meets_a_duplicate_names_both_and_leaves_nothing() {
     assert_eq!(partition.refused(&Operation::List(by_index("things", "half", 1))), ErrorKind::NotFound);
     let described = info(partition.call(&Operation::Describe { collection: name("things") }).unwrap());
     assert!(described.definition.indexes.is_empty() && described.building.is_empty());
+    // Whoever did not wait for the build learns of its end by asking, as the one who waited did.
+    let [failed] = &described.failed[..] else { panic!("{described:?}") };
+    assert_eq!((&*failed.index, &*failed.code, &*failed.detail), ("half", "already_exists", &*text));
+    let Answer::Collections(all) = partition.call(&Operation::Collections).unwrap() else { panic!("collections") };
+    assert_eq!(all, slice::from_ref(&described));
+    assert_eq!(info(partition.call(&declare("things", &[("n", false)])).unwrap()).failed, described.failed);
+    while partition.more(&build_index("things", "n")) {}
+    partition.call(&Operation::DropIndex { collection: name("things"), index: "n".to_owned() }).unwrap();
     partition.sweep();
     partition.check();
     assert!(!partition.keys.keys().any(|key| matches!(key[0], 0x12 | 0x13 | 0x16 | 0x17)), "leftovers");
-    partition.call(&declare("things", &[("half", false)])).unwrap();
+    let again = info(partition.call(&declare("things", &[("half", false)])).unwrap());
+    assert_eq!((again.building, again.failed), (vec!["half".to_owned()], Vec::new()), "a new try");
     while partition.more(&build_index("things", "half")) {}
     partition.check();
 }
@@ -157,7 +168,8 @@ fn a_build_that_fails_late_leaves_nothing_either() {
     assert!(error.to_string().contains("id=7") && error.to_string().contains("other=last"), "{error}");
     partition.sweep();
     assert!(!partition.keys.keys().any(|key| matches!(key[0], 0x12 | 0x13 | 0x16 | 0x17)), "leftovers");
-    partition.call(&Operation::DropIndex { collection: name("things"), index: "n".to_owned() }).unwrap();
+    let drop = Operation::DropIndex { collection: name("things"), index: "n".to_owned() };
+    assert!(info(partition.call(&drop).unwrap()).failed.is_empty(), "dropped, it is forgotten");
     assert_eq!(partition.refused(&build_index("things", "n")), ErrorKind::NotFound);
 }
 

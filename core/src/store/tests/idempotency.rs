@@ -78,11 +78,63 @@ fn every_kind_of_write_can_be_repeated() {
     partition.check();
 }
 
+/// A delete finds nothing and its answer is lost; somebody creates the document; the repeated delete must not
+/// take that one away. The same holds for a batch that changed nothing, and for a declaration.
 #[test]
-fn what_wrote_nothing_keeps_no_key() {
+fn what_found_nothing_to_do_does_nothing_when_it_is_repeated() {
+    let mut partition = Partition::new();
+    partition.call(&declare("things", &[("n", false)])).unwrap();
+    let batch = Operation::Batch(vec![get("things", "a"), delete("things", "a")]);
+    let declared = declare("things", &[("n", false)]);
+    assert_eq!(partition.keyed(&delete("things", "a"), "delete").unwrap(), Answer::Deleted(false));
+    partition.keyed(&batch, "batch").unwrap();
+    partition.keyed(&declared, "declare").unwrap();
+    partition.written(&create("things", r#"{"id":"a"}"#));
+    partition.call(&Operation::DropIndex { collection: name("things"), index: "n".to_owned() }).unwrap();
+    assert_eq!(partition.keyed(&delete("things", "a"), "delete").unwrap(), Answer::Deleted(false));
+    let Answer::Batch(again) = partition.keyed(&batch, "batch").unwrap() else { panic!("a batch") };
+    assert_eq!(again[1], Answer::Deleted(false));
+    partition.keyed(&declared, "declare").unwrap();
+    assert!(partition.got("things", "a").is_some());
+    assert!(partition.catalog("things").unwrap().indexes.is_empty());
+    partition.check();
+    partition.wait(KEPT_MS);
+    assert_eq!(partition.keyed(&delete("things", "a"), "delete").unwrap(), Answer::Deleted(true));
+}
+
+/// A batch of small documents that have grown since must not be answered with all they hold by now.
+#[test]
+fn a_repeated_batch_answers_no_more_than_a_first_one() {
+    let mut partition = Partition::new();
+    let ids: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let mut operations: Vec<_> = ids.iter().map(|id| create("things", &format!(r#"{{"id":"{id}"}}"#))).collect();
+    let read = Operation::GetMany { collection: name("things"), ids: ids[..10].to_vec() };
+    operations.push(read.clone());
+    let batch = Operation::Batch(operations);
+    let wide = Operation::Batch(vec![delete("things", "none"), read.clone(), read]);
+    let Answer::Batch(first) = partition.keyed(&batch, "k").unwrap() else { panic!("a batch") };
+    partition.keyed(&wide, "wide").unwrap();
+    let grown = format!(r#"{{"pad":"{}"}}"#, "x".repeat(1_000_000));
+    for id in &ids {
+        partition.written(&update("things", id, &grown));
+    }
+    let Answer::Batch(again) = partition.keyed(&batch, "k").unwrap() else { panic!("a batch") };
+    let bytes: usize = again.iter().map(crate::store::batch::bytes).sum();
+    assert!(bytes > 15 << 20 && bytes <= crate::store::MAX_ANSWER_BYTES, "bytes={bytes}");
+    for (first, again) in first.iter().zip(&again).take(20) {
+        let (Answer::Written(first), Answer::Written(again)) = (first, again) else { panic!("written") };
+        assert_eq!((&first.id, first.version), (&again.id, again.version));
+        assert_eq!(again.document.fields()["id"], *first.id);
+    }
+    let error = partition.keyed(&wide, "wide").expect_err("20 MB of reads");
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+}
+
+#[test]
+fn a_refusal_and_a_read_keep_no_key() {
     let mut partition = Partition::new();
     let before = partition.keys.clone();
-    assert_eq!(partition.keyed(&delete("things", "a"), "k").unwrap(), Answer::Deleted(false));
+    partition.keyed(&Operation::Batch(vec![get("things", "a")]), "k").unwrap();
     partition.keyed(&update("things", "a", "{}"), "k").expect_err("no such document");
     partition.keyed(&get("things", "a"), "k").unwrap();
     assert_eq!(partition.keys, before);

@@ -1,6 +1,8 @@
 //! What is too large says so, and background work stays far below what one operation may.
 
 use super::*;
+use crate::engine::Growth;
+use crate::store::document::MAX_DOCUMENT_BYTES;
 
 fn padded(id: &str, bytes: usize) -> String {
     format!(r#"{{"id":"{id}","pad":"{}"}}"#, "x".repeat(bytes))
@@ -15,6 +17,46 @@ fn a_document_that_an_update_makes_too_large_is_refused() {
     let both = Operation::Batch(vec![create("things", &padded("b", 600_000)), create("things", &padded("c", 600_000))]);
     assert_eq!(partition.refused(&both), ErrorKind::TooLarge);
     partition.check();
+}
+
+/// A document that is legal by itself must be storable: with the longest keys, as many indexes as there can be,
+/// an end and an idempotency key, when it is new and when every entry of it changes.
+#[test]
+fn the_largest_document_fits_into_one_operation() {
+    let mut partition = Partition::new();
+    let fields: Vec<String> = (0..32).map(|n| format!("f{n:0>127}")).collect();
+    let indexes: Vec<(&str, bool)> = fields.iter().map(|field| (&**field, field.ends_with('1'))).collect();
+    let collection = "c".repeat(64);
+    partition.call(&declare(&collection, &indexes)).unwrap();
+    let id = "i".repeat(256);
+    let text = |value: &str| {
+        let values: Vec<_> = fields.iter().map(|field| format!(r#""{field}":"{}""#, value.repeat(250))).collect();
+        let mut text = format!(r#"{{"id":"{id}",{},"pad":""#, values.join(","));
+        text.push_str(&"x".repeat(MAX_DOCUMENT_BYTES - text.len() - 2));
+        text.push_str("\"}");
+        text
+    };
+    let created = create_for(&collection, &text("v"), 1_000);
+    partition.call_with(&created, Some(&"k".repeat(256))).unwrap();
+    let Operation::Replace { collection, id, document, .. } = replace(&collection, &id, &text("w")) else { panic!() };
+    let replaced = Operation::Replace { collection, id, document, if_version: None, ttl_ms: Some(2_000) };
+    partition.call_with(&replaced, Some(&"l".repeat(256))).unwrap();
+    partition.check();
+    partition.wait(2_000);
+    partition.sweep();
+    partition.check();
+}
+
+/// A disk that is full is emptied by deletes; the reads that choose them must not make them writes that grow.
+#[test]
+fn deletes_beside_reads_are_no_growth() {
+    let growth = |operations: &[Operation]| Operation::Batch(operations.to_vec()).growth();
+    let page = Operation::List(list("things", 1));
+    let reads = [get("things", "a"), count("things"), page, Operation::Collections];
+    assert_eq!(growth(&reads), Growth::Shrinks);
+    assert_eq!(growth(&[&reads[..], &[delete("things", "a")]].concat()), Growth::Shrinks);
+    assert_eq!(growth(&[get("things", "a"), create("things", "{}"), delete("things", "a")]), Growth::Grows);
+    assert_eq!(build_index("things", "n").growth(), Growth::Grows);
 }
 
 #[test]

@@ -186,7 +186,7 @@ impl Play {
     fn create(&mut self) {
         let (id, ttl_ms, mut fields) = (self.id(), self.ttl(), self.fields(false));
         fields.shift_insert(0, "id".to_owned(), id.clone().into());
-        let document = Document::from_fields(fields.clone());
+        let document = Document::from_fields(&fields).unwrap();
         let operation = Operation::Create { collection: name(THINGS), document, ttl_ms };
         if self.model.is_living(&id, self.now()) {
             assert_eq!(self.partition.refused(&operation), ErrorKind::AlreadyExists);
@@ -197,7 +197,7 @@ impl Play {
 
     fn replace(&mut self) {
         let (id, ttl_ms, mut fields) = (self.id(), self.ttl(), self.fields(false));
-        let document = Document::from_fields(fields.clone());
+        let document = Document::from_fields(&fields).unwrap();
         let if_version = self.some_version(&id);
         let (collection, wanted) = (name(THINGS), id.clone());
         let operation = Operation::Replace { collection, id: wanted, document, if_version, ttl_ms };
@@ -210,7 +210,7 @@ impl Play {
 
     fn update(&mut self) {
         let (id, ttl_ms, patch) = (self.id(), self.ttl(), self.fields(true));
-        let document = Document::from_fields(patch.clone());
+        let document = Document::from_fields(&patch).unwrap();
         let if_version = self.some_version(&id);
         let (collection, wanted) = (name(THINGS), id.clone());
         let operation = Operation::Update { collection, id: wanted, patch: document, if_version, ttl_ms };

@@ -147,7 +147,7 @@ impl BaseWriter {
         let value = entry.value.as_deref().unwrap_or_default();
         self.block.put_u8(if entry.value.is_some() { PUT } else { DELETE });
         self.block.put_u16(u16::try_from(entry.key.len()).expect("keys are at most 1 KiB"));
-        self.block.put_u32(u32::try_from(value.len()).expect("values are at most 1 MiB"));
+        self.block.put_u32(u32::try_from(value.len()).expect("a value is within the limit of one operation"));
         self.block.put_u64(entry.sequence);
         self.block.put_slice(&entry.key);
         self.block.put_slice(value);

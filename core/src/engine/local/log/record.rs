@@ -118,7 +118,7 @@ pub fn padded(length: usize) -> usize {
 /// Bytes of the record in the tail, frame and padding included; refuses what the log does not take.
 pub fn encoded_len(record: &Record) -> Result<usize> {
     if record.writes.len() > MAX_OPERATION_KEYS || record.len() > MAX_OPERATION_BYTES {
-        return Err(Error::new(ErrorKind::TooLarge, "one operation writes at most 1 MiB and 10 000 keys")
+        return Err(Error::new(ErrorKind::TooLarge, "one operation writes at most 1 152 KiB and 10 000 keys")
             .with("bytes", record.len())
             .with("keys", record.writes.len()));
     }

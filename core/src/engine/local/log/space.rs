@@ -8,7 +8,7 @@ use super::Log;
 use super::failure::file_failed;
 use super::manifest::{self, MANIFEST_NEXT, Manifest, WriteFailure};
 use super::segment::Spare;
-use crate::engine::{Growth, Sequence};
+use crate::engine::{Growth, MAX_OPERATION_BYTES, MAX_OPERATION_KEYS, Sequence};
 use crate::env::files::{Files, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,7 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub const BALLAST: &str = "ballast";
 const BALLAST_BYTES: u32 = 64 << 10;
 /// Shrinking writes are refused once even the largest of them might not fit.
-const LARGEST_RECORD: u32 = 1_200 << 10;
+const LARGEST_RECORD: u32 = 1_320 << 10;
+/// What a record holds besides the bytes that are counted: its frame and link, and 7 bytes for each key and event.
+const _: () = assert!(MAX_OPERATION_BYTES + 2 * 7 * MAX_OPERATION_KEYS + 128 <= LARGEST_RECORD as usize);
 
 impl Log {
     /// Whether writes of this kind are taken at the moment; to be asked before any of them is run.

@@ -58,7 +58,9 @@ pub fn encode(key: &[u8], value: &[u8], sequence: Sequence) -> Vec<u8> {
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&sequence.to_be_bytes());
     if split {
-        bytes.extend_from_slice(&u32::try_from(value.len()).expect("a value is at most 1 MiB").to_be_bytes());
+        bytes.extend_from_slice(
+            &u32::try_from(value.len()).expect("a value is within the limit of one operation").to_be_bytes(),
+        );
         bytes.extend_from_slice(&crc32c::crc32c(value).to_be_bytes());
     } else {
         bytes.extend_from_slice(value);
