@@ -65,6 +65,7 @@ pub struct Count {
 /// What a list was asked for.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "only described: answers pass documents through as they are stored")]
 pub enum DocumentList {
     /// One page, where neither `ids` nor `count` is given.
     Page(DocumentPage),

@@ -8,21 +8,23 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::changes::Events;
 use crate::client::Client;
 
-fn program() -> Command {
+/// The program, without what the environment says about its port.
+pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kappa-server"));
     command.env_remove("KAPPA_PORT").env_remove("PORT").stdin(Stdio::null());
     command
 }
 
 /// A program that listens; it is ended with the test.
-struct Running {
+pub struct Running {
     child: Child,
     said: BufReader<ChildStdout>,
-    client: Client,
+    pub client: Client,
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Self {
+    /// Starts it and waits until it listens.
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
