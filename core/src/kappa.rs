@@ -124,6 +124,14 @@ impl Kappa {
         self.0.info()
     }
 
+    /// Answers when reads and writes are being answered: what a load balancer asks before it sends anybody.
+    ///
+    /// # Errors
+    /// `Closed` after close; `Ambiguous` or `Unavailable` once a write or a sync failed; reopen the database then.
+    pub fn ready(&self) -> Result<()> {
+        self.0.ready()
+    }
+
     /// Reads everything that is stored and says in words what is damaged, with file and offset;
     /// nothing when all is well. Takes as long as reading the data directory does; calls go on meanwhile.
     ///
@@ -195,6 +203,25 @@ impl Feed {
             self.take_in(changes, behind);
         }
         Ok(self.give())
+    }
+
+    /// The next change that is there already; none when there is none yet. For callers on an event loop: this reads
+    /// files, so call it where a thread may wait, and wait with [`Feed::committed`] elsewhere.
+    ///
+    /// # Errors
+    /// As [`Feed::next`].
+    pub fn next_now(&mut self) -> Result<Option<Change>> {
+        if self.ready.is_empty() {
+            let (changes, behind) = self.executor.changes_now(&self.behind)?;
+            self.take_in(changes, behind);
+        }
+        Ok(self.give())
+    }
+
+    /// Ready once something was committed, or the database was closed, since this call. Take it before
+    /// [`Feed::next_now`] and await it when that gave nothing, so that a change between the two is not missed.
+    pub fn committed(&self) -> Pending<()> {
+        self.executor.committed()
     }
 
     /// The cursor behind the newest change given out.

@@ -1,5 +1,6 @@
 //! What every handler shares: the database, the limits, the draws, and the sign to stop.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -23,8 +24,8 @@ pub struct Parts {
     pub options: ServerOptions,
     /// Who may draw random numbers now.
     pub draws: Draws,
-    /// Whether the server listens only to its own host.
-    pub loopback: bool,
+    /// Where the server listens.
+    pub address: SocketAddr,
     /// Turns true when the server stops.
     pub stop: watch::Receiver<bool>,
 }
@@ -39,9 +40,9 @@ impl Deref for App {
 
 impl App {
     /// Joins the parts.
-    pub fn new(kappa: Kappa, options: ServerOptions, loopback: bool, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(kappa: Kappa, options: ServerOptions, address: SocketAddr, stop: watch::Receiver<bool>) -> Self {
         let draws = Draws::new(options.max_draws);
-        Self(Arc::new(Parts { kappa, options, draws, loopback, stop }))
+        Self(Arc::new(Parts { kappa, options, draws, address, stop }))
     }
 
     /// Runs one operation. Pages and other long reads go to a thread that may wait, because a read runs on the thread
@@ -133,6 +134,11 @@ impl App {
             Answer::Batch(answers) => Ok(answers),
             _ => Err(unexpected()),
         }
+    }
+
+    /// Whether only this machine reaches the server.
+    pub fn is_local(&self) -> bool {
+        self.address.ip().is_loopback()
     }
 
     /// Whether the stop was asked for.

@@ -12,6 +12,7 @@ use kappa_core::{Kappa, Options};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::descriptors;
 use crate::options::ServerOptions;
 use crate::server::serve;
 
@@ -68,6 +69,16 @@ impl Failure {
     fn runtime(text: impl Display) -> Self {
         Self { code: 1, text: text.to_string() }
     }
+
+    /// Somebody wanted it gone before it served anybody.
+    fn signal(signal: SignalKind) -> Self {
+        Self { code: code_of(signal), text: "stopped while the database was being opened; nothing is lost".to_owned() }
+    }
+}
+
+/// What shells make of a program that a signal ended.
+fn code_of(signal: SignalKind) -> u8 {
+    128 + u8::try_from(signal.as_raw_value()).expect("signals have small numbers")
 }
 
 /// Runs the program.
@@ -144,10 +155,16 @@ async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
         _ => Failure::runtime(format!("cannot listen on {} port {port}: {error}", arguments.host)),
     })?;
     let address = listener.local_addr().map_err(Failure::runtime)?;
-    let signals = Signals::new().map_err(Failure::runtime)?;
-    let kappa = open(&arguments.data).await?;
+    let mut signals = Signals::new().map_err(Failure::runtime)?;
+    // Opening may take long where much is to be recovered, and is safe to end anywhere: the next open begins again.
+    let kappa = tokio::select! {
+        biased;
+        signal = signals.next() => return Err(Failure::signal(signal)),
+        opened = open(&arguments.data) => opened?,
+    };
     say(&greeting(&format!("http://{address}"), &arguments.data));
-    let options = ServerOptions { allowed_hosts: arguments.allowed_hosts.clone(), ..ServerOptions::default() };
+    let mut options = ServerOptions { allowed_hosts: arguments.allowed_hosts.clone(), ..ServerOptions::default() };
+    options.max_connections = descriptors::connections(options.max_connections, descriptors::raise_limit());
     serve(kappa.clone(), options, listener, signals.stop()).await.map_err(Failure::runtime)?;
     let closed = tokio::task::spawn_blocking(move || kappa.close()).await.map_err(Failure::runtime)?;
     closed.map_err(Failure::runtime)?;
@@ -190,10 +207,11 @@ impl Signals {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) {
+    /// The next one.
+    async fn next(&mut self) -> SignalKind {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
         }
     }
 
@@ -203,8 +221,8 @@ impl Signals {
         self.next().await;
         say("kappa-server: stopping; once more to stop at once\n");
         tokio::spawn(async move {
-            self.next().await;
-            std::process::exit(130);
+            let signal = self.next().await;
+            std::process::exit(i32::from(code_of(signal)));
         });
     }
 }

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::app::App;
-use crate::options::ServerOptions;
+use crate::mark::Mark;
 use crate::stall::Stall;
 
 /// Header lines of one request.
@@ -40,8 +40,8 @@ const PING: Duration = Duration::from_secs(20);
 pub async fn serve(stream: TcpStream, router: Router, app: App) {
     // Answers are written whole; waiting for more bytes would only delay them. A stream that refuses is closing.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Stall::new(stream, app.options.write_timeout));
     let (busy, mut seen) = watch::channel(0);
+    let io = TokioIo::new(Stall::new(stream, app.options.write_timeout, busy.clone()));
     let service = service_fn(move |request: Request<Incoming>| {
         let mark = Mark::new(&busy);
         let answer = TowerToHyperService::new(router.clone()).call(request);
@@ -50,7 +50,7 @@ pub async fn serve(stream: TcpStream, router: Router, app: App) {
             Ok::<_, Infallible>(response.map(|body| Marked { body, _mark: mark }))
         }
     });
-    let builder = builder(&app.options);
+    let builder = builder();
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut stop = app.stop.clone();
     let mut stopping = false;
@@ -64,7 +64,9 @@ pub async fn serve(stream: TcpStream, router: Router, app: App) {
                 return;
             }
             _ = seen.changed() => {}
-            // Also covers what hyper's own timer does not: a connection that never says which HTTP it speaks, and HTTP/2.
+            // In the place of hyper's timer for heads, which runs from the moment an answer is in the write buffer: it
+            // would cut off a client that is slow to take a long answer. This one also covers a connection that never
+            // says which HTTP it speaks, and HTTP/2.
             () = tokio::time::sleep(app.options.header_timeout), if idle => return,
             () = stopped(&mut stop), if !stopping => {
                 stopping = true;
@@ -79,14 +81,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stopping| *stopping).await;
 }
 
-fn builder(options: &ServerOptions) -> Builder<TokioExecutor> {
+fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new()) // without it the next line does nothing
-        .header_read_timeout(options.header_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(READ_AHEAD);
+    builder.http1().header_read_timeout(None).max_headers(MAX_HEADERS).max_buf_size(READ_AHEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -99,24 +96,7 @@ fn builder(options: &ServerOptions) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Counts one request from its head to the last byte of its answer.
-#[derive(Debug)]
-struct Mark(watch::Sender<usize>);
-
-impl Mark {
-    fn new(busy: &watch::Sender<usize>) -> Self {
-        busy.send_modify(|requests| *requests += 1);
-        Self(busy.clone())
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        self.0.send_modify(|requests| *requests -= 1);
-    }
-}
-
-/// A body that keeps its request counted until it is sent or given up.
+/// A body that keeps its request counted until its last frame is taken over for sending, or it is given up.
 #[derive(Debug)]
 struct Marked {
     body: Body,

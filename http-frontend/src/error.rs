@@ -38,9 +38,15 @@ fn retry_after(kind: ErrorKind) -> Option<u32> {
     }
 }
 
-/// Whether people outside may read the text: it names only what they sent.
-fn is_public(kind: ErrorKind) -> bool {
-    !matches!(kind, ErrorKind::Damaged | ErrorKind::Locked | ErrorKind::Internal)
+/// Whether the failure lies in what was sent. Its values are then the caller's own; those of other failures name files
+/// and addresses of this machine, which are nobody's business outside.
+fn is_the_callers(kind: ErrorKind) -> bool {
+    status(kind).is_client_error() || kind == ErrorKind::IndexBuilding
+}
+
+/// Whether also the sentence says more about this machine than the caller needs.
+fn is_private(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Damaged | ErrorKind::Locked | ErrorKind::Internal)
 }
 
 /// A failure as RFC 9457 has it.
@@ -111,14 +117,27 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let kind = error.kind();
         let status = status(kind);
-        let detail = if is_public(kind) {
+        let detail = if is_the_callers(kind) {
             error.to_string()
         } else {
-            tracing::error!(%error, code = kind.code(), "a call failed");
-            "the server failed; its log says more".to_owned()
+            log(&error);
+            let text = if is_private(kind) { "the server failed; its log says more" } else { error.message() };
+            text.to_owned()
         };
         let problem = Self::new(status, kind.code(), detail);
         Self { retry_after: retry_after(kind), ..problem }
+    }
+}
+
+/// Keeps for the operator what the caller is not told. Full queues and closing databases are no defects; many clients
+/// that meet them may not fill the log with errors.
+fn log(error: &Error) {
+    let code = error.kind().code();
+    match error.kind() {
+        ErrorKind::Overloaded | ErrorKind::Cancelled | ErrorKind::Closed => {
+            tracing::debug!(%error, code, "a call was not served");
+        }
+        _ => tracing::error!(%error, code, "a call failed"),
     }
 }
 
@@ -141,13 +160,17 @@ mod tests {
     #[test]
     fn every_kind_has_a_status_that_asks_for_the_right_reaction() {
         for &kind in ErrorKind::ALL {
-            let problem = Problem::from(Error::new(kind, "secret detail"));
+            let cause = std::io::Error::other("cannot open /srv/secret");
+            let error = Error::new(kind, "a sentence").with("file", "/srv/secret").caused_by(cause);
+            let problem = Problem::from(error);
             let defect = matches!(kind, ErrorKind::Ambiguous | ErrorKind::Damaged | ErrorKind::Internal);
             assert_eq!(problem.status == StatusCode::INTERNAL_SERVER_ERROR, defect, "kind={kind}");
             assert!(problem.status.is_client_error() || problem.status.is_server_error(), "kind={kind}");
             assert_eq!(problem.retry_after.is_some(), kind.is_retryable(), "kind={kind}");
             assert_eq!(problem.code, kind.code());
-            assert_eq!(problem.detail.contains("secret"), is_public(kind), "kind={kind}");
+            let callers = problem.status.is_client_error() || kind == ErrorKind::IndexBuilding;
+            assert_eq!(problem.detail.contains("secret"), callers, "kind={kind}");
+            assert_eq!(problem.detail.contains("a sentence"), callers || !is_private(kind), "kind={kind}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! Entity tags: a document's version in quotes, and the conditions of requests on it.
 
 use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderValue};
-use kappa_core::Version;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use kappa_core::{Error, ErrorKind, Version};
 
 use crate::error::Problem;
 
@@ -41,18 +41,43 @@ pub fn is_known(headers: &HeaderMap, version: Version) -> bool {
 /// # Errors
 /// 400 for `If-None-Match` with a tag, or beside `If-Match`: dropping either would turn a guarded write into a plain one.
 pub fn must_be_new(headers: &HeaderMap) -> Result<bool, Problem> {
-    let Some(value) = headers.get(IF_NONE_MATCH) else { return Ok(false) };
-    if value.as_bytes().trim_ascii() != b"*" || headers.contains_key(IF_MATCH) {
+    let mut values = headers.get_all(IF_NONE_MATCH).iter();
+    let Some(value) = values.next() else { return Ok(false) };
+    if value.as_bytes().trim_ascii() != b"*" || values.next().is_some() || headers.contains_key(IF_MATCH) {
         return Err(Problem::invalid("on a write, If-None-Match is * and goes without If-Match"));
     }
     Ok(true)
+}
+
+/// Refuses conditions that mean nothing where the request goes: the client relies on them, and would take a plain answer
+/// for a guarded one.
+///
+/// # Errors
+/// 400 naming the header.
+pub fn refuse(headers: &HeaderMap, conditions: &[HeaderName]) -> Result<(), Problem> {
+    match conditions.iter().find(|name| headers.contains_key(*name)) {
+        Some(name) => Err(Problem::invalid(format!("this request takes no condition {name}"))),
+        None => Ok(()),
+    }
+}
+
+/// Every condition, for requests that take none.
+pub const CONDITIONS: [HeaderName; 2] = [IF_MATCH, IF_NONE_MATCH];
+
+/// The failure of a write as its conditions have it: a document that is not there has no version, so `If-Match` of any
+/// kind fails on it (RFC 9110, 13.1.1).
+pub fn failed(headers: &HeaderMap, error: Error) -> Problem {
+    if error.kind() == ErrorKind::NotFound && headers.contains_key(IF_MATCH) {
+        return Problem::precondition(error.to_string());
+    }
+    error.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn with(name: axum::http::HeaderName, value: &'static str) -> HeaderMap {
+    fn with(name: HeaderName, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
     }
 
@@ -98,5 +123,8 @@ mod tests {
         let mut both = with(IF_NONE_MATCH, "*");
         both.insert(IF_MATCH, HeaderValue::from_static("\"7\""));
         assert!(must_be_new(&both).is_err());
+        let mut twice = with(IF_NONE_MATCH, "*");
+        twice.append(IF_NONE_MATCH, HeaderValue::from_static("\"7\""));
+        assert!(must_be_new(&twice).is_err());
     }
 }

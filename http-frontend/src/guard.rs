@@ -93,17 +93,19 @@ fn check(app: &App, request: &Request) -> Result<(), Problem> {
         (None, None, None) => None,
     };
     let names = &app.options.allowed_hosts;
-    if app.loopback && !host.as_ref().is_some_and(|host| is_allowed(host, names)) {
-        return Err(forbidden("this server answers to loopback names; --allow-host adds one"));
+    if app.is_local() && !host.as_ref().is_some_and(|host| is_own(host, app.address.port(), names)) {
+        return Err(forbidden("this server answers to loopback names with its own port; --allow-host adds a name"));
     }
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
-    if !app.loopback && request.method().is_safe() {
+    if !app.is_local() && request.method().is_safe() {
         return Ok(());
     }
     let origin = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok());
     let origin = origin.as_ref().and_then(Uri::authority);
     let own = origin.is_some() && origin == host.as_ref();
-    if own || (app.loopback && origin.is_some_and(|origin| is_allowed(origin, names))) {
+    // Pages of any port of this machine may ask: a shop's page in development comes from a port of its own, and who can
+    // serve pages here can call this server without a browser too. Pages of other sites may not.
+    if own || (app.is_local() && origin.is_some_and(|origin| is_allowed(origin, names))) {
         return Ok(());
     }
     Err(forbidden("a page of another site may not ask"))
@@ -113,17 +115,31 @@ fn forbidden(detail: &str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "host_not_allowed", detail)
 }
 
-/// Whether a name means this host. Without the question, a page whose own name is made to point to 127.0.0.1 could read
-/// and write everything.
+/// Whether a `Host` means this server: a loopback name with its port or none, or an allowed name with any port, because
+/// the proxy that sends it listens on a port of its own.
+fn is_own(authority: &Authority, port: u16, names: &[String]) -> bool {
+    let other_port = authority.port_u16() != Some(port) && authority.as_str() != authority.host();
+    name(authority).is_some_and(|name| is_named(name, names) || (is_loopback(name) && !other_port))
+}
+
+/// Whether a name means this host, whatever the port. Without the question, a page whose own name is made to point to
+/// 127.0.0.1 could read and write everything.
 fn is_allowed(authority: &Authority, names: &[String]) -> bool {
-    if authority.as_str().contains('@') {
-        return false;
-    }
+    name(authority).is_some_and(|name| is_named(name, names) || is_loopback(name))
+}
+
+/// The host alone; none where a user stands before it, which no honest client sends.
+fn name(authority: &Authority) -> Option<&str> {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let name = host.strip_suffix('.').unwrap_or(host);
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        || names.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+    (!authority.as_str().contains('@')).then(|| host.strip_suffix('.').unwrap_or(host))
+}
+
+fn is_named(name: &str, names: &[String]) -> bool {
+    names.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
+fn is_loopback(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -150,7 +166,7 @@ mod tests {
         let kappa = Kappa::in_memory(&Options::default(), &Env::default()).expect("opens");
         let options = ServerOptions { request_timeout: Duration::from_millis(20), ..ServerOptions::default() };
         let (_sender, stop) = tokio::sync::watch::channel(false);
-        let app = App::new(kappa, options, true, stop);
+        let app = App::new(kappa, options, ([127, 0, 0, 1], 80).into(), stop);
         let router = Router::new()
             .route("/endless", any(std::future::pending::<()>))
             .route("/broken", any(broken))
@@ -212,6 +228,20 @@ mod tests {
             "xshop.test",
         ] {
             assert!(!is_allowed(&bad.parse().expect("an authority"), &names), "{bad}");
+        }
+    }
+
+    /// Another server of this machine, or one that forwards to it, is another site: what its pages ask is not for us.
+    #[test]
+    fn a_loopback_name_goes_with_the_servers_own_port() {
+        let names = ["shop.test".to_owned()];
+        for good in
+            ["localhost:8080", "localhost", "127.0.0.1:8080", "[::1]", "[::1]:8080", "shop.test", "shop.test:443"]
+        {
+            assert!(is_own(&good.parse().expect("an authority"), 8_080, &names), "{good}");
+        }
+        for bad in ["localhost:8081", "127.0.0.1:80", "[::1]:18080", "evil.test:8080", "a@localhost:8080"] {
+            assert!(!is_own(&bad.parse().expect("an authority"), 8_080, &names), "{bad}");
         }
     }
 }

@@ -32,10 +32,10 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let loopback = listener.local_addr()?.ip().is_loopback();
+    let address = listener.local_addr()?;
     let (stopping, stopped) = watch::channel(false);
     let (most, patience) = (options.max_connections, options.stop_timeout);
-    let app = App::new(kappa, options, loopback, stopped);
+    let app = App::new(kappa, options, address, stopped);
     let router = router::router(app.clone());
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);

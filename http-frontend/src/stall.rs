@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::mark::Mark;
 
 /// A connection whose writes fail with `TimedOut` once they have stood still for `limit`. Without it, a client that
 /// asks for a long list and reads nothing would hold its connection and its page for ever.
@@ -16,23 +19,26 @@ pub struct Stall {
     stream: TcpStream,
     limit: Duration,
     timer: Pin<Box<Sleep>>,
-    waiting: bool,
+    busy: watch::Sender<usize>,
+    /// There while a write waits: hyper gives up a body once its last frame is buffered, so without the mark a
+    /// connection whose client takes a long answer slowly would count as idle.
+    waiting: Option<Mark>,
 }
 
 impl Stall {
-    /// Watches `stream`.
-    pub fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self { stream, limit, timer: Box::pin(sleep(limit)), waiting: false }
+    /// Watches `stream`; writes that wait are counted in `busy`.
+    pub fn new(stream: TcpStream, limit: Duration, busy: watch::Sender<usize>) -> Self {
+        Self { stream, limit, timer: Box::pin(sleep(limit)), busy, waiting: None }
     }
 
     /// Passes progress on; lets standstill last until the limit.
     fn watch<T>(&mut self, context: &mut Context<'_>, progress: Poll<Result<T>>) -> Poll<Result<T>> {
         if progress.is_ready() {
-            self.waiting = false;
+            self.waiting = None;
             return progress;
         }
-        if !self.waiting {
-            self.waiting = true;
+        if self.waiting.is_none() {
+            self.waiting = Some(Mark::new(&self.busy));
             self.timer.as_mut().reset(Instant::now() + self.limit);
         }
         ready!(self.timer.as_mut().poll(context));

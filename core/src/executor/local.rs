@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Growth};
 use crate::env::Env;
 use crate::env::lock::DirectoryLock;
 use crate::error::{Error, ErrorKind, Result};
@@ -122,9 +122,8 @@ impl Executor for Local {
         Pending::new(async move {
             loop {
                 let committed = partition.listen();
-                let (events, behind) = feed::read(partition.engine().as_ref(), position)?;
-                if !events.is_empty() {
-                    let changes = events.into_iter().map(|event| change(database, event)).collect::<Result<_>>()?;
+                let (changes, behind) = read(database, partition.engine().as_ref(), position)?;
+                if !changes.is_empty() {
                     return Ok((changes, cursor::encode(database, PARTITION, behind)));
                 }
                 if behind == position {
@@ -133,6 +132,33 @@ impl Executor for Local {
                 position = behind;
             }
         })
+    }
+
+    fn changes_now(&self, after: &str) -> Result<(Vec<Change>, String)> {
+        let mut position = self.position(after)?;
+        loop {
+            let (changes, behind) = read(self.about.database, self.partition.engine().as_ref(), position)?;
+            if !changes.is_empty() || behind == position {
+                return Ok((changes, self.cursor(behind)));
+            }
+            position = behind;
+        }
+    }
+
+    fn committed(&self) -> Pending<()> {
+        let committed = self.partition.listen();
+        Pending::new(async move {
+            committed.await;
+            Ok(())
+        })
+    }
+
+    fn ready(&self) -> Result<()> {
+        self.check_open()?;
+        let engine = self.partition.engine();
+        engine.snapshot()?;
+        // What shrinks is taken also on a full disk, where reads and deletes go on: that is no reason to send nobody here.
+        engine.admit(Growth::Shrinks)
     }
 
     fn info(&self) -> Result<Info> {
@@ -171,6 +197,13 @@ impl Drop for Local {
             tracing::warn!(%error, "the database did not close cleanly; the next open recovers it");
         }
     }
+}
+
+/// The changes behind `position` in one look, and the position behind everything that was looked through.
+fn read(database: [u8; 16], engine: &dyn Engine, position: Position) -> Result<(Vec<Change>, Position)> {
+    let (events, behind) = feed::read(engine, position)?;
+    let changes = events.into_iter().map(|event| change(database, event)).collect::<Result<_>>()?;
+    Ok((changes, behind))
 }
 
 fn change(database: [u8; 16], committed: feed::Committed) -> Result<Change> {

@@ -90,6 +90,13 @@ pub trait Executor: Send + Sync + fmt::Debug {
     fn seek(&self, start: FeedStart) -> Result<String>;
     /// The changes behind `cursor`, as soon as there is one; and the cursor behind them.
     fn changes(&self, cursor: String) -> Pending<(Vec<Change>, String)>;
+    /// The changes behind `cursor` that are there already, at once, and the cursor behind everything that was looked
+    /// through. Reads files on this thread.
+    fn changes_now(&self, cursor: &str) -> Result<(Vec<Change>, String)>;
+    /// Ready once something was committed, or the database was closed, since this call.
+    fn committed(&self) -> Pending<()>;
+    /// Whether reads and writes are being answered.
+    fn ready(&self) -> Result<()>;
     /// How the database stands.
     fn info(&self) -> Result<Info>;
     /// Reads everything that is stored and says in words what is damaged.

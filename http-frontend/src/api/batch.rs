@@ -11,6 +11,7 @@ use crate::api::documents::{AnyDocument, call_options};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Problem;
+use crate::etag::{CONDITIONS, refuse};
 use crate::page::json;
 
 /// What one step does.
@@ -46,7 +47,7 @@ pub struct Step {
     /// The version the document must have.
     #[schema(value_type = Option<String>)]
     if_version: Option<Version>,
-    /// How long the document lives, in milliseconds.
+    /// How long the document lives, in milliseconds from now.
     ttl_ms: Option<u64>,
 }
 
@@ -113,6 +114,7 @@ impl Step {
     request_body = BatchRequest,
     responses((status = 200, description = "One result a step", body = BatchResponse), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn batch(State(app): State<App>, headers: HeaderMap, JsonBody(body): JsonBody) -> Result<Response, Problem> {
+    refuse(&headers, &CONDITIONS)?;
     let request: BatchRequest = serde_json::from_slice(&body).map_err(|error| Problem::invalid(error.to_string()))?;
     let steps = request.operations.into_iter().enumerate();
     let operations = steps

@@ -1,6 +1,7 @@
 //! `/v1/changes`: every change as server-sent events, from any kept position on.
 #![expect(unused_qualifications, reason = "the description macro names parameter types by their full path")]
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use kappa_core::{Change, CollectionName, EventKind, Feed, FeedStart, Result};
+use kappa_core::{Change, CollectionName, Error, ErrorKind, EventKind, Feed, FeedStart, Result};
 use serde::Deserialize;
 use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
@@ -23,6 +24,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const RECONNECT: Duration = Duration::from_secs(2);
 /// After so many changes of other collections the client is told how far it is.
 const SKIPPED: u32 = 1_000;
+/// Changes that are read at once for one client.
+const READ_AHEAD: usize = 64;
 
 /// Where a feed without a cursor starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -76,24 +79,36 @@ pub async fn changes(
     let kappa = app.kappa.clone();
     // The first look happens before the head is sent, so that a cursor that is too old is a status, not an event.
     let opened = app.blocking(move || {
-        let mut feed = kappa.feed(start)?;
-        let first = feed.next_within(Duration::ZERO)?;
-        Ok((feed, first))
+        let feed = kappa.feed(start)?;
+        Ok((feed.cursor().to_owned(), look(feed)?))
     });
-    let (feed, first) = opened.await?;
-    let follow = Follow { feed, first, only, greeted: false, ended: false, stop: app.stop.clone() };
+    let (position, (feed, ready)) = opened.await?;
+    let follow = Follow { feed: Some(feed), ready, position, only, greeted: false, app: app.clone() };
     let keep_alive = KeepAlive::new().interval(app.options.keep_alive);
     Ok(Sse::new(follow.events()).keep_alive(keep_alive).into_response())
 }
 
+/// The changes that are there already, not more than are sent soon. Reads files: not for the threads that answer.
+fn look(mut feed: Feed) -> Result<(Feed, VecDeque<Change>)> {
+    let mut ready = VecDeque::new();
+    while ready.len() < READ_AHEAD {
+        let Some(change) = feed.next_now()? else { break };
+        ready.push_back(change);
+    }
+    Ok((feed, ready))
+}
+
 /// One client that follows.
 struct Follow {
-    feed: Feed,
-    first: Option<Change>,
+    /// Away while a thread reads from it; none once the stream ends.
+    feed: Option<Feed>,
+    /// Read, and not sent yet.
+    ready: VecDeque<Change>,
+    /// Behind the newest change that was sent or passed over.
+    position: String,
     only: Option<CollectionName>,
     greeted: bool,
-    ended: bool,
-    stop: watch::Receiver<bool>,
+    app: App,
 }
 
 impl Follow {
@@ -105,17 +120,23 @@ impl Follow {
     }
 
     async fn next(&mut self) -> Option<Event> {
-        if self.ended {
-            return None;
-        }
         if !self.greeted {
             self.greeted = true;
-            return Some(self.greeting());
+            // Tells the client where it stands, so that one that leaves before its first change comes back to the
+            // same place.
+            return Some(Event::default().retry(RECONNECT).id(&self.position));
         }
-        match self.wanted().await? {
+        self.feed.as_ref()?;
+        let mut stop = self.app.stop.clone();
+        let wanted = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => None,
+            wanted = self.wanted() => Some(wanted),
+        };
+        match wanted? {
             Ok(event) => Some(event),
             Err(error) => {
-                self.ended = true;
+                self.feed = None;
                 let problem = Problem::from(error);
                 let text = serde_json::to_string(&problem).expect("a problem is plain data");
                 Some(Event::default().event("problem").data(text))
@@ -123,31 +144,34 @@ impl Follow {
         }
     }
 
-    /// Tells the client where it stands, so that one that leaves before its first change comes back to the same place.
-    fn greeting(&self) -> Event {
-        let event = Event::default().retry(RECONNECT);
-        if self.first.is_some() { event } else { event.id(self.feed.cursor()) }
-    }
-
-    /// The next change the client wants; none when the server stops.
-    async fn wanted(&mut self) -> Option<Result<Event>> {
+    /// The next change the client wants, or how far it is after many of other collections.
+    async fn wanted(&mut self) -> Result<Event> {
         for _ in 0..SKIPPED {
-            let change = if let Some(change) = self.first.take() {
-                change
-            } else {
-                tokio::select! {
-                    () = stopped(&mut self.stop) => return None,
-                    next = self.feed.next() => match next {
-                        Ok(change) => change,
-                        Err(error) => return Some(Err(error)),
-                    },
-                }
-            };
+            let change = self.change().await?;
+            self.position.clone_from(&change.cursor);
             if self.only.as_ref().is_none_or(|only| only.as_str() == change.collection) {
-                return Some(Ok(event(&change)));
+                return Ok(event(&change));
             }
         }
-        Some(Ok(Event::default().id(self.feed.cursor())))
+        Ok(Event::default().id(&self.position))
+    }
+
+    /// The next change of any collection.
+    async fn change(&mut self) -> Result<Change> {
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Ok(change);
+            }
+            let feed = self.feed.take().ok_or_else(|| Error::new(ErrorKind::Closed, "the feed has ended"))?;
+            // Before the look, so that a change between the two still rings.
+            let committed = feed.committed();
+            let (feed, ready) = self.app.blocking(move || look(feed)).await?;
+            self.feed = Some(feed);
+            self.ready = ready;
+            if self.ready.is_empty() {
+                committed.await?;
+            }
+        }
     }
 }
 

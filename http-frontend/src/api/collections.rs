@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use kappa_core::{CollectionInfo, Definition, IndexDefinition, Operation};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,6 +11,7 @@ use crate::api::documents::{DocumentId, Target};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Problem;
+use crate::etag::{CONDITIONS, refuse};
 
 /// One index.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -34,7 +36,8 @@ pub struct Promise {
     /// The field whose value decides the partition; the id where none is named.
     #[serde(default)]
     pub partition_field: Option<String>,
-    /// How long a document lives after its last write, in milliseconds, unless the write says otherwise.
+    /// How long a document lives from its creation or replacement on, in milliseconds, unless that write says otherwise;
+    /// a patch keeps the end it had.
     #[serde(default)]
     pub ttl_ms: Option<u64>,
 }
@@ -136,8 +139,10 @@ pub async fn describe(State(app): State<App>, Target(collection): Target) -> Res
 pub async fn declare(
     State(app): State<App>,
     Target(collection): Target,
+    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Collection>, Problem> {
+    refuse(&headers, &CONDITIONS)?;
     let promise: Promise = serde_json::from_slice(&body).map_err(|error| Problem::invalid(error.to_string()))?;
     let info = app.collection(Operation::Declare { collection, definition: promise.into() }).await?;
     Ok(Json(info.into()))
@@ -151,7 +156,9 @@ pub async fn drop_index(
     State(app): State<App>,
     Target(collection): Target,
     DocumentId(index): DocumentId,
+    headers: HeaderMap,
 ) -> Result<Json<Collection>, Problem> {
+    refuse(&headers, &CONDITIONS)?;
     let info = app.collection(Operation::DropIndex { collection, index }).await?;
     Ok(Json(info.into()))
 }

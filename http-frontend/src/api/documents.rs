@@ -3,7 +3,7 @@
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, MatchedPath, Path, RawPathParams, State};
-use axum::http::header::{ETAG, HeaderName, LOCATION};
+use axum::http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::App;
 use crate::body::{JsonBody, PatchBody};
 use crate::error::Problem;
-use crate::etag::{etag, if_match, is_known, must_be_new};
+use crate::etag::{CONDITIONS, etag, failed, if_match, is_known, must_be_new, refuse};
 use crate::page::{ListQuery, Params, json, many, page};
 
 /// The header that makes a write safe to repeat.
@@ -48,12 +48,40 @@ pub struct DocumentPage {
     pub next: Option<String>,
 }
 
+/// Some documents by id.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DocumentSelection {
+    /// In the order of the ids; null for those that do not exist.
+    pub items: Vec<Option<AnyDocument>>,
+}
+
+/// A number of documents.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct Count {
+    /// How many there are, expired ones that are not swept yet included.
+    pub count: u64,
+}
+
+/// What a list was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only described: answers pass documents through as they are stored")]
+pub enum DocumentList {
+    /// One page, where neither `ids` nor `count` is given.
+    Page(DocumentPage),
+    /// With `ids`.
+    Selection(DocumentSelection),
+    /// With `count=true`.
+    Count(Count),
+}
+
 /// What a write may say beside its document.
 #[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WriteQuery {
-    /// How long the document lives, in milliseconds; the collection's rule where none is given.
+    /// How long the document lives, in milliseconds from now; where none is given, a new or replaced document lives as
+    /// its collection says, and a patched one keeps the end it had.
     #[param(required = false)]
     pub ttl_ms: Option<u64>,
 }
@@ -123,13 +151,15 @@ pub fn document_routes() -> MethodRouter<App> {
 /// last comes exactly once.
 #[utoipa::path(get, path = "/v1/collections/{name}", tag = "collections", operation_id = "list_documents",
     params(("name" = String, Path, description = "The collection"), ListQuery),
-    responses((status = 200, description = "One page, or what else was asked for", body = DocumentPage), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "One page, or what else was asked for", body = DocumentList), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn list(
     State(app): State<App>,
     Target(collection): Target,
     uri: Uri,
     Params(query): Params<ListQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    refuse(&headers, &CONDITIONS)?;
     if query.count {
         let count = app.count(collection).await?;
         return Ok(json(format!("{{\"count\":{count}}}")));
@@ -159,6 +189,7 @@ pub async fn create(
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
+    refuse(&headers, &CONDITIONS)?;
     let document = Document::parse(body)?;
     let entry = app.write(Operation::Create { collection, document, ttl_ms }, call_options(&headers)?).await?;
     Ok(created(&uri, &entry, true))
@@ -178,6 +209,7 @@ pub async fn read(
     DocumentId(id): DocumentId,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    refuse(&headers, &[IF_MATCH])?;
     let Some(entry) = app.get(collection, id.clone()).await? else { return Err(no_such_document(&id)) };
     if is_known(&headers, entry.version) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag(entry.version))]).into_response());
@@ -219,7 +251,8 @@ pub async fn replace(
     }
     let if_version = if_match(&headers)?;
     let operation = Operation::Replace { collection, id, document, if_version, ttl_ms };
-    Ok(found(&app.write(operation, options).await?))
+    let written = app.write(operation, options).await;
+    Ok(found(&written.map_err(|error| failed(&headers, error))?))
 }
 
 /// Patches a document.
@@ -241,10 +274,12 @@ pub async fn update(
     headers: HeaderMap,
     PatchBody(body): PatchBody,
 ) -> Result<Response, Problem> {
+    refuse(&headers, &[IF_NONE_MATCH])?;
     let patch = Document::parse(body)?;
     let (if_version, options) = (if_match(&headers)?, call_options(&headers)?);
     let operation = Operation::Update { collection, id, patch, if_version, ttl_ms };
-    Ok(found(&app.write(operation, options).await?))
+    let written = app.write(operation, options).await;
+    Ok(found(&written.map_err(|error| failed(&headers, error))?))
 }
 
 /// Deletes a document.
@@ -261,9 +296,14 @@ pub async fn delete(
     DocumentId(id): DocumentId,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
+    refuse(&headers, &[IF_NONE_MATCH])?;
     let (if_version, options) = (if_match(&headers)?, call_options(&headers)?);
     let operation = Operation::Delete { collection, id: id.clone(), if_version };
-    if app.delete(operation, options).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_such_document(&id)) }
+    if app.delete(operation, options).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let problem = no_such_document(&id);
+    Err(if headers.contains_key(IF_MATCH) { Problem::precondition(problem.detail) } else { problem })
 }
 
 fn no_such_document(id: &str) -> Problem {

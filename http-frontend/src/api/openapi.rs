@@ -1,5 +1,8 @@
 //! The `OpenAPI` 3.1 description, made from the code.
 
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
 use axum::response::Response;
 use serde_json::Value;
 use utoipa::OpenApi;
@@ -33,24 +36,41 @@ pub struct Description;
 /// A collection with rules of its own: its name, one of it, and the schema of its documents.
 const OWN_ROUTES: [(&str, &str, &str); 2] = [("products", "product", "Product"), ("users", "user", "User")];
 
+/// What a list of documents answers; `DocumentPage` becomes `ProductPage`, and so on.
+const FORMS: [&str; 3] = ["List", "Page", "Selection"];
+
 /// The description of every route, as JSON.
 pub fn document() -> Value {
     let (_, description) = router::described().split_for_parts();
     let mut document = serde_json::to_value(description).expect("a description is plain data");
+    describe_failures(&mut document);
     for (collection, one, schema) in OWN_ROUTES {
         describe_own_routes(&mut document, collection, one, schema);
     }
     document
 }
 
+/// Any operation may fail on the server's side, and does so with a problem.
+fn describe_failures(document: &mut Value) {
+    let paths = document["paths"].as_object_mut().expect("there are paths");
+    let operations =
+        paths.values_mut().flat_map(|path| path.as_object_mut().expect("a path is an object").values_mut());
+    for operation in operations {
+        operation["responses"]["5XX"] = serde_json::json!({
+            "description": "Not served: the problem says whether, and after how long, a retry makes sense",
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        });
+    }
+}
+
 /// Products and users answer on routes of their own with the handlers of any collection, so their description is the
 /// same, with the document's schema and names put in.
 fn describe_own_routes(document: &mut Value, collection: &str, one: &str, schema: &str) {
-    let page = format!("{schema}Page");
     let rename = |value: &Value| -> Value {
-        let text = value.to_string();
-        let text = text.replace("schemas/AnyDocument\"", &format!("schemas/{schema}\""));
-        let text = text.replace("schemas/DocumentPage\"", &format!("schemas/{page}\""));
+        let mut text = value.to_string().replace("schemas/AnyDocument\"", &format!("schemas/{schema}\""));
+        for form in FORMS {
+            text = text.replace(&format!("schemas/Document{form}\""), &format!("schemas/{schema}{form}\""));
+        }
         serde_json::from_str(&text).expect("names replaced by names leave JSON")
     };
     for (general, own) in [("/v1/collections/{name}", ""), ("/v1/collections/{name}/{id}", "/{id}")] {
@@ -71,12 +91,17 @@ fn describe_own_routes(document: &mut Value, collection: &str, one: &str, schema
         }
         document["paths"][format!("/v1/{collection}{own}")] = path;
     }
-    document["components"]["schemas"][page] = rename(&document["components"]["schemas"]["DocumentPage"]);
+    for form in FORMS {
+        let general = rename(&document["components"]["schemas"][format!("Document{form}")]);
+        document["components"]["schemas"][format!("{schema}{form}")] = general;
+    }
 }
 
 /// Describes this server.
 pub async fn openapi() -> Response {
-    json(document().to_string())
+    // Made once: it is the same for everybody, and making it takes milliseconds of a thread that answers.
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    json(TEXT.clone())
 }
 
 #[cfg(test)]

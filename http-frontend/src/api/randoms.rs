@@ -14,7 +14,8 @@ use crate::app::App;
 use crate::error::Problem;
 use crate::page::{Params, json};
 
-/// The most values whose counts are sent over HTTP: some megabytes of digits.
+/// The most values whose counts are sent over HTTP, fewer than core counts: an answer is held in memory until a client that
+/// may be slow has taken it, and 2^20 counts are some 10 MB already.
 const MAX_VALUES: u64 = 1 << 20;
 /// Pixels of the picture.
 const PICTURE: (u32, u32) = (960, 480);
@@ -41,7 +42,7 @@ pub struct RandomsQuery {
     /// The first value; 1 where none is given.
     #[param(required = false)]
     pub min: Option<i64>,
-    /// The last value, itself included; 1 000 where none is given.
+    /// The last value, itself included; 1 000 where none is given. A range holds at most 1 048 576 values (2^20).
     #[param(required = false)]
     pub max: Option<i64>,
     /// The same seed gives the same counts.
@@ -78,6 +79,7 @@ pub struct Counts {
 /// `Accept: image/svg+xml` the answer is a picture.
 #[utoipa::path(get, path = "/v1/randoms", tag = "randoms", params(RandomsQuery),
     responses((status = 200, description = "The counts, or their picture", content((Counts = "application/json"), (String = "image/svg+xml"))),
+        (status = 413, description = "The range holds more than 1 048 576 values", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "All slots are taken", body = Problem, content_type = "application/problem+json"),
         (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn randoms(
@@ -87,7 +89,8 @@ pub async fn randoms(
 ) -> Result<Response, Problem> {
     let (min, max) = (query.min.unwrap_or(1), query.max.unwrap_or(1_000));
     if max.abs_diff(min) >= MAX_VALUES {
-        return Err(Problem::invalid(format!("the range holds too many values min={min} max={max} most={MAX_VALUES}")));
+        let detail = format!("the range holds too many values for one answer min={min} max={max} most={MAX_VALUES}");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge.code(), detail));
     }
     let method = match query.method.unwrap_or_default() {
         Drawing::Draw => Method::Draw,

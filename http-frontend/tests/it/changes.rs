@@ -173,3 +173,15 @@ fn a_position_that_is_none_is_refused_with_a_status() {
     }
     client.send("GET", "/v1/changes", &[("last-event-id", "nonsense")], b"").is_problem(400, "invalid_input");
 }
+
+/// A restored or replaced database has other numbers: a cursor of the one before would silently skip or repeat changes.
+#[test]
+fn a_cursor_of_another_database_is_gone() {
+    let (one, other) = (Server::start(), Server::start());
+    let cursor = Events::open(one.client, "/v1/changes", &[]).next().unwrap().id.unwrap();
+    other.client.get(&format!("/v1/changes?after={cursor}")).is_problem(410, "expired");
+    other.client.send("GET", "/v1/changes", &[("last-event-id", &cursor)], b"").is_problem(410, "expired");
+    let mut events = Events::open(one.client, &format!("/v1/changes?after={cursor}"), &[]);
+    create(one.client, "things", "a");
+    assert_eq!(events.change().1["id"], "a");
+}

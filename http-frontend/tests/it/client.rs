@@ -110,6 +110,20 @@ impl Client {
         stream
     }
 
+    /// Sends bytes as they are and reads until the server closes; a server that does neither fails the test.
+    pub fn exchange(self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+        // It may close before it has taken everything.
+        let _ = stream.write_all(bytes);
+        let mut said = Vec::new();
+        match stream.read_to_end(&mut said) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "it hangs: {error}"),
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     /// Sends bytes as they are; none when the server closes without an answer.
     pub fn raw(self, bytes: &[u8]) -> Option<Reply> {
         let mut stream = self.connect();

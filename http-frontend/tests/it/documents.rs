@@ -178,3 +178,45 @@ fn what_was_answered_is_there_after_a_restart() {
     assert_eq!(read.status, 200);
     assert_eq!(read.header("etag"), Some(etag.as_str()));
 }
+
+/// A condition that is dropped turns a guarded write into a lost update, and the client never learns of it.
+#[test]
+fn a_condition_is_kept_or_refused() {
+    let server = Server::start();
+    let client = server.client;
+    let (id, etag) = create(client, r#"{"title":"T","price":0}"#);
+    let one = format!("/v1/products/{id}");
+    let json = ("content-type", "application/json");
+    let whole = r#"{"title":"T","price":1}"#;
+    let batch = format!(r#"{{"operations":[{{"op":"delete","collection":"products","id":"{id}"}}]}}"#);
+    for (method, path, condition, body) in [
+        ("POST", "/v1/products", "if-match", whole),
+        ("POST", "/v1/products", "if-none-match", whole),
+        ("GET", "/v1/products", "if-match", ""),
+        ("GET", &one, "if-match", ""),
+        ("PUT", &one, "if-none-match", whole),
+        ("PATCH", &one, "if-none-match", whole),
+        ("DELETE", &one, "if-none-match", ""),
+        ("POST", "/v1/batch", "if-match", &batch),
+        ("POST", "/v1/batch", "if-none-match", &batch),
+        ("PUT", "/v1/definitions/products", "if-match", "{}"),
+        ("DELETE", "/v1/definitions/products/indexes/x", "if-match", ""),
+    ] {
+        let reply = client.send(method, path, &[json, (condition, &etag)], body.as_bytes());
+        assert_eq!(reply.status, 400, "{method} {path} {condition}: {}", reply.text());
+        reply.is_problem(400, "invalid_input");
+    }
+    let both = [json, ("if-match", "*"), ("if-none-match", "*")];
+    for (method, path) in [("PUT", one.as_str()), ("PATCH", &one), ("DELETE", &one), ("GET", &one)] {
+        client.send(method, path, &both, whole.as_bytes()).is_problem(400, "invalid_input");
+    }
+    for tag in ["*", &etag] {
+        for method in ["PUT", "PATCH", "DELETE"] {
+            let reply = client.send(method, "/v1/products/none", &[json, ("if-match", tag)], whole.as_bytes());
+            reply.is_problem(412, "version_mismatch");
+        }
+    }
+    let unchanged = client.get(&one);
+    assert_eq!((unchanged.status, unchanged.header("etag")), (200, Some(etag.as_str())));
+    assert_eq!(client.send("PUT", &one, &[json, ("if-match", "*")], whole.as_bytes()).status, 200);
+}

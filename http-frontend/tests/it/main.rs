@@ -12,6 +12,7 @@ mod limits;
 mod productos;
 mod program;
 mod randoms;
+mod readme;
 mod server;
 mod stop;
 mod user;

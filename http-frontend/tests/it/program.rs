@@ -8,21 +8,23 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::changes::Events;
 use crate::client::Client;
 
-fn program() -> Command {
+/// The program, without what the environment says about its port.
+pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kappa-server"));
     command.env_remove("KAPPA_PORT").env_remove("PORT").stdin(Stdio::null());
     command
 }
 
 /// A program that listens; it is ended with the test.
-struct Running {
+pub struct Running {
     child: Child,
     said: BufReader<ChildStdout>,
-    client: Client,
+    pub client: Client,
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Self {
+    /// Starts it and waits until it listens.
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -108,6 +110,25 @@ fn a_signal_ends_it_cleanly_also_with_an_open_feed() {
         running.client.get("/v1/products/p").is(200, made.text());
         let info = running.client.get("/v1/info").json();
         assert_eq!(info["database"]["recovery"].as_array().unwrap().len(), 0, "a clean end needs no recovery: {info}");
+    }
+}
+
+/// Whoever starts a database that takes minutes to recover must be able to change their mind.
+#[test]
+fn a_signal_ends_it_also_while_the_database_opens() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let directory = tempfile::tempdir().unwrap();
+        let partition = directory.path().join("partition-0000");
+        std::fs::create_dir(&partition).unwrap();
+        // Reading a pipe waits for its writer: an open that takes as long as the test wants.
+        let pipe = partition.join("MANIFEST");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut starting = program();
+        starting.args(["--port", "0", "--data"]).arg(directory.path()).stderr(Stdio::piped());
+        let starting = starting.spawn().unwrap();
+        let _held = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        kill_process(Pid::from_child(&starting), signal).unwrap();
+        one_line(&starting.wait_with_output().unwrap(), code, &["stopped while the database was being opened"]);
     }
 }
 

@@ -47,9 +47,16 @@ fn the_uniform_route_repeats_a_seed_and_draws_pictures() {
     let refused = client.get("/v1/randoms?count=10000000001");
     refused.is_problem(400, "invalid_input");
     assert!(refused.text().contains("multinomial"), "{}", refused.text());
-    for bad in ["count=x", "count=-1", "min=5&max=1", "min=0&max=99999999", "method=guess", "colour=red", "seed=1.5"] {
+    for bad in ["count=x", "count=-1", "min=5&max=1", "method=guess", "colour=red", "seed=1.5"] {
         client.get(&format!("/v1/randoms?{bad}")).is_problem(400, "invalid_input");
     }
+    for wide in ["min=0&max=1048576", "min=-9223372036854775808&max=9223372036854775807"] {
+        let refused = client.get(&format!("/v1/randoms?count=10&{wide}"));
+        refused.is_problem(413, "too_large");
+        assert!(refused.text().contains("most=1048576"), "{}", refused.text());
+    }
+    let widest = client.get("/v1/randoms?count=10&min=1&max=1048576&method=multinomial").json();
+    assert_eq!(widest["counts"].as_array().unwrap().len(), 1 << 20);
 }
 
 /// How many draws run, as the server says.
