@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use kappa_benches::{
     Rounds, Stopwatch, cpu_seconds, describe, directory, id, is_soak, is_wanted, memory_peak, product_with_id, say,
 };
-use kappa_core::{Definition, Document, IndexDefinition, Kappa};
+use kappa_core::{Definition, Document, ErrorKind, IndexDefinition, Kappa};
 
 const ROLE: &str = "KAPPA_BENCH_ROLE";
 const PLACE: &str = "KAPPA_BENCH_PLACE";
@@ -128,8 +128,11 @@ fn fill() {
     for start in (0..count).step_by(BATCH as usize) {
         let numbers = start..(start + BATCH).min(count);
         let document = |number| Document::parse(product_with_id(&id(number), number)).expect("a document");
-        let batch = numbers.fold(kappa.batch(), |batch, number| batch.create("products", document(number)));
-        batch.commit().wait().expect("the ids are new");
+        let batch = || numbers.clone().fold(kappa.batch(), |batch, number| batch.create("products", document(number)));
+        // The view's drain sets the pace: where it falls behind for long, a write is refused and may be repeated.
+        while let Err(error) = batch().commit().wait() {
+            assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+        }
     }
     tell_and_wait(&watch);
     kappa.close().expect("the database closes");
