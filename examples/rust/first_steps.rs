@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     for (user, total) in [("ana", 30), ("luis", 20), ("ana", 10)] {
         orders.create(json!({ "user": user, "total": total })).wait()?;
     }
-    for entry in orders.list().by("user").equal("ana").iter() {
+    for entry in orders.list().by("user").equal("ana") {
         println!("order of ana: {}", entry?.document);
     }
     while let Some(change) = feed.next_within(Duration::from_millis(50))? {

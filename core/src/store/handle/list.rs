@@ -140,6 +140,15 @@ impl IntoIterator for &List {
     }
 }
 
+impl IntoIterator for List {
+    type Item = Result<Entry>;
+    type IntoIter = Entries;
+
+    fn into_iter(self) -> Entries {
+        self.iter()
+    }
+}
+
 /// The documents of a list, one after another; ends behind the first error.
 #[derive(Debug)]
 pub struct Entries {
