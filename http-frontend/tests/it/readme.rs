@@ -59,3 +59,12 @@ fn the_commands_of_the_readme_answer_as_it_says() {
     }
     assert!((8..=14).contains(&commands), "{commands} commands");
 }
+
+/// The program is compiled as an example, so it cannot be one that no longer compiles.
+#[test]
+fn the_program_of_the_readme_is_the_example() {
+    let readme = include_str!("../../../README.md");
+    let program = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the program");
+    let example = include_str!("../../../examples/rust/readme.rs");
+    assert!(example.ends_with(program), "examples/rust/readme.rs is another program");
+}
