@@ -103,7 +103,7 @@ impl Plan {
             Kind::Products => {
                 map.insert("title".into(), json!(format!("Producto {number}")));
                 map.insert("price".into(), json!(f64::from(number) / 4.0));
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     map.insert("thumbnail".into(), json!(format!("https://example.com/{number}.png")));
                 }
             }
