@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 
 use kappa_benches::{Rounds, cpu_seconds_of, describe, directory, is_wanted, pin_to, say};
 
-use load::{Answer, Load, fetch};
+use load::{Load, fetch};
 
 const ROLE: &str = "KAPPA_BENCH_ROLE";
 const PLACE: &str = "KAPPA_BENCH_PLACE";

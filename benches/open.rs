@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use kappa_benches::{
-    Rounds, Stopwatch, describe, directory, id, is_soak, is_wanted, memory_peak, product_with_id, say,
+    Rounds, Stopwatch, cpu_seconds, describe, directory, id, is_soak, is_wanted, memory_peak, product_with_id, say,
 };
 use kappa_core::{Definition, Document, IndexDefinition, Kappa};
 
@@ -32,11 +32,13 @@ fn measure() {
     let count: u64 = if is_soak() { 1_000_000 } else { 100_000 };
     let place = directory(env!("CARGO_TARGET_TMPDIR"));
     let mut times = Rounds::new(format!("open: {count} products"), "seconds");
+    let mut cpu = Rounds::new(format!("open: {count} products, all threads"), "seconds of CPU");
     let mut memory = Rounds::new(format!("open: {count} products, most memory resident"), "MiB");
 
     let mut phase = |name: &str, role: &str, end: End| {
         let process = Process::start(role, place.path(), count);
         times.add(name, process.seconds);
+        cpu.add(name, process.cpu);
         memory.add(name, process.memory);
         process.end(&end);
     };
@@ -48,13 +50,14 @@ fn measure() {
     for _ in 0..ROUNDS {
         phase("open after a clean end", "open", End::Close);
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..if is_soak() { 1 } else { ROUNDS } {
         remove_view(place.path());
         phase("open without its view", "open", End::Close);
     }
     times.print();
     times.goal("open after a kill", 3.0);
     times.goal("open without its view", 60.0);
+    cpu.print();
     memory.print();
     for name in ["fill", "open after a kill", "open after a clean end", "open without its view"] {
         memory.goal(name, 512.0);
@@ -72,6 +75,7 @@ enum End {
 struct Process {
     child: Child,
     seconds: f64,
+    cpu: f64,
     memory: f64,
 }
 
@@ -85,9 +89,9 @@ impl Process {
         let mut output = BufReader::new(child.stdout.as_mut().expect("its output is piped"));
         output.read_line(&mut line).expect("its output is text");
         let mut figures = line.split_whitespace().map(|word| word.parse::<f64>().expect("a child prints figures"));
-        let mut figure = || figures.next().expect("a child prints two figures");
-        let (seconds, memory) = (figure(), figure() / f64::from(1 << 20));
-        Self { child, seconds, memory }
+        let mut figure = || figures.next().expect("a child prints three figures");
+        let (seconds, cpu, memory) = (figure(), figure(), figure() / f64::from(1 << 20));
+        Self { child, seconds, cpu, memory }
     }
 
     fn end(mut self, end: &End) {
@@ -145,6 +149,6 @@ fn open() {
 
 /// Prints the figures for the parent, and goes on when it says so.
 fn tell_and_wait(watch: &Stopwatch) {
-    say(format_args!("{} {}", watch.seconds(), memory_peak()));
+    say(format_args!("{} {} {}", watch.seconds(), cpu_seconds(), memory_peak()));
     let _ = std::io::stdin().read(&mut [0]).expect("the parent has the other end");
 }

@@ -24,6 +24,11 @@ impl Numbers {
 /// Bytes of a product's text.
 const BYTES: usize = 300;
 
+/// Enough to fill any product.
+const DESCRIPTION: &str = "A sturdy everyday thing made of wood and steel that lasts longer than its price suggests, \
+    comes with all that is needed to put it up, and can be taken apart and repaired with ordinary tools; in stock in \
+    three colours, delivered within two days.";
+
 /// An id as long as those that Kappa makes, and ascending as they do.
 pub fn id(number: u64) -> String {
     format!("01890000-0000-7000-8000-{number:012x}")
@@ -45,9 +50,8 @@ fn sized(mut text: String, number: u64) -> String {
     write!(text, "\"title\":\"Product {number}\",\"price\":{price}.{cents:02},\"stock\":{},", number % 1000)
         .expect("a string takes everything");
     write!(text, "\"thumbnail\":\"https://shop.example/{number}.jpg\",\"description\":\"").expect("as above");
-    const WORDS: &str = "a sturdy everyday thing made of wood and steel that lasts longer than its price suggests ";
     let fill = BYTES.saturating_sub(text.len() + "\"}".len());
-    text.extend(WORDS.chars().cycle().take(fill));
+    text.push_str(&DESCRIPTION[..fill]);
     text.push_str("\"}");
     text
 }

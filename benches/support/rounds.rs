@@ -70,7 +70,7 @@ impl Rounds {
 
     /// Prints the figures of every subject.
     pub fn print(&self) {
-        let rounds = self.subjects.first().map_or(0, |(_, figures)| figures.len());
+        let rounds = self.subjects.iter().map(|(_, figures)| figures.len()).max().unwrap_or(0);
         say(format_args!("\n{} ({}, {rounds} rounds)", self.title, self.unit));
         say(format_args!("  {:<34} {:>12} {:>12} {:>12}", "", "min", "median", "max"));
         for (name, figures) in &self.subjects {

@@ -89,10 +89,10 @@ fn turn(partition: &Partition<Rules>, stop: &Stop) -> Result<()> {
             for index in building {
                 let build = Operation::BuildIndex { collection: name.clone(), index };
                 // A build that cannot succeed is kept with its collection, where its declarer finds it.
-                let built = repeat(partition, stop, &build).inspect_err(|error| {
+                let outcome = repeat(partition, stop, &build).inspect_err(|error| {
                     tracing::warn!(%error, collection = name.as_str(), "an index could not be built");
                 });
-                ended = ended.and(built);
+                ended = ended.and(outcome);
             }
         }
     }
@@ -112,8 +112,6 @@ fn repeat(partition: &Partition<Rules>, stop: &Stop, operation: &Operation) -> R
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
-
     use bytes::Bytes;
 
     use super::*;

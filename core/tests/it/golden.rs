@@ -142,6 +142,9 @@ fn version_one_is_read_as_it_was_written() {
         let place = tempfile::tempdir().unwrap();
         let expected = restore(&fixture, place.path());
         let (kappa, _) = at(place.path(), &Options { view, ..small() });
+        let said = kappa.info().unwrap().recovery;
+        let rebuilt = said.iter().any(|text| text.contains("the view was rebuilt"));
+        assert_eq!(rebuilt, view == ViewKind::Sled, "the fixture has no view: {said:?}");
         let found = listing(&kappa);
         assert_eq!(found, Listing { lengths: BTreeMap::new(), ..expected }, "view={view:?}");
         let ids: Vec<_> = found.documents[THINGS].iter().map(|(id, ..)| id.as_str()).collect();

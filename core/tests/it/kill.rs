@@ -1,6 +1,7 @@
 //! A process that is killed at any moment leaves every answered write, and of each other one all or nothing.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
 
@@ -20,6 +21,8 @@ enum Moment {
     Opening(usize),
     /// At its so-manieth answer.
     Answer(usize),
+    /// Before its so-manieth touch of a file inside close, unless it has closed before.
+    Closing(usize),
 }
 
 /// One writer, as its parent knows it.
@@ -45,6 +48,7 @@ struct Parent {
 struct Counts {
     opened: usize,
     killed_in_open: usize,
+    killed_in_close: usize,
     answers: usize,
     in_doubt: usize,
     done_in_doubt: usize,
@@ -68,7 +72,7 @@ impl Parent {
         let mut plans: Vec<Plan> = (0..WRITERS)
             .map(|writer| Plan::new(self.orders.seed, self.orders.life, writer, self.orders.filling))
             .collect();
-        let (mut touches, mut answers, mut opened) = (0, 0, false);
+        let (mut touches, mut answers, mut opened, mut closing) = (0, 0, false, false);
         for text in out.split(b'\n') {
             let text = text.unwrap();
             let Some(line) = std::str::from_utf8(&text).ok().and_then(read_line) else { continue };
@@ -76,7 +80,16 @@ impl Parent {
                 Line::Opening => kill_if(matches!(moment, Moment::Opening(0)), &mut child),
                 Line::Touches(_) => {
                     touches += 1;
-                    kill_if(matches!(moment, Moment::Opening(n) if n == touches), &mut child);
+                    let now = match moment {
+                        Moment::Opening(n) => !opened && n == touches,
+                        Moment::Closing(n) => closing && n == touches,
+                        Moment::Answer(_) => false,
+                    };
+                    kill_if(now, &mut child);
+                }
+                Line::Closing => {
+                    (touches, closing) = (0, true);
+                    kill_if(matches!(moment, Moment::Closing(0)), &mut child);
                 }
                 Line::Holds(content) => {
                     (opened, self.touches) = (true, touches);
@@ -92,11 +105,13 @@ impl Parent {
             }
         }
         let status = child.wait().unwrap();
-        assert!(std::os::unix::process::ExitStatusExt::signal(&status) == Some(9), "{}: {status}", self.story());
+        let killed = ExitStatusExt::signal(&status) == Some(9);
+        assert!(killed || (closing && status.success()), "{}: {status}", self.story());
+        self.counts.killed_in_close += usize::from(closing && killed);
         self.counts.opened += usize::from(opened);
         self.counts.killed_in_open += usize::from(!opened);
         self.counts.answers += answers;
-        if opened {
+        if opened && !closing {
             // Each writer was inside its next step, or had not begun it.
             for (writer, plan) in self.writers.iter_mut().zip(&mut plans) {
                 writer.doubt = plan.next();
@@ -187,25 +202,38 @@ fn kill_if(now: bool, child: &mut Child) {
     }
 }
 
-/// Kills `kills` workers of one directory, one in five inside open, the others within `most` answers.
+/// Kills `kills` workers of one directory: one in five inside open, one in ten inside close, the others within
+/// `most` answers.
 fn kill_many(seed: u64, kills: u64, filling: usize, most: usize, vary: impl Fn(&mut Orders, &mut StdRng)) -> Counts {
     let place = tempfile::tempdir().unwrap();
     let mut random = StdRng::seed_from_u64(seed);
     let mut parent = Parent::new(place.path(), seed, filling);
     for kill in 0..kills {
         vary(&mut parent.orders, &mut random);
-        let moment = match kill % 5 {
-            4 => Moment::Opening(random.random_range(0..=parent.touches)),
+        let moment = match kill % 10 {
+            4 | 9 => Moment::Opening(random.random_range(0..=parent.touches)),
+            7 => Moment::Closing(random.random_range(0..12)),
             _ => Moment::Answer(random.random_range(0..most)),
         };
+        let closes = matches!(moment, Moment::Closing(_));
+        parent.orders.close_after = closes.then(|| random.random_range(0..30));
         parent.life(moment);
+    }
+    parent.orders.close_after = None;
+    // Some workers are through with their open before the kill arrives; those do not count.
+    let in_open = usize::try_from(kills / 5).unwrap();
+    for _ in 0..kills {
+        if parent.counts.killed_in_open < in_open {
+            parent.life(Moment::Opening(random.random_range(0..=parent.touches)));
+        }
     }
     parent.life(Moment::Answer(0));
     let names = std::fs::read_dir(place.path().join("partition-0000")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     parent.counts.merged = names.filter(|name| name.starts_with("base-")).count();
     tell(&format!("{:?}", parent.counts));
-    assert!(parent.counts.answers > 0 && parent.counts.killed_in_open > 0, "nothing was tried: {:?}", parent.counts);
+    let Counts { answers, killed_in_open, .. } = parent.counts;
+    assert!(answers > 0 && killed_in_open >= in_open, "too little was tried: {:?}", parent.counts);
     parent.counts
 }
 

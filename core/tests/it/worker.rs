@@ -28,6 +28,8 @@ pub struct Orders {
     pub filling: usize,
     pub memory_view: bool,
     pub written: bool,
+    /// After so many steps of each writer the database is closed; without it they write until they are killed.
+    pub close_after: Option<usize>,
     /// Where the change feed goes on; from its start without one.
     pub cursor: Option<String>,
 }
@@ -37,7 +39,9 @@ pub struct Orders {
 pub enum Line {
     /// It is about to open the directory.
     Opening,
-    /// It is inside open and about to do this to a file.
+    /// It is about to close it.
+    Closing,
+    /// It is inside open or close and about to do this to a file.
     Touches(String),
     /// It has the directory open, and this is in it.
     Holds(Content),
@@ -64,7 +68,7 @@ impl Orders {
     /// Orders for the first life of a new directory.
     pub fn new(directory: &Path, seed: u64, filling: usize) -> Self {
         let directory = directory.to_path_buf();
-        Self { directory, seed, life: 0, filling, memory_view: false, written: false, cursor: None }
+        Self { directory, seed, life: 0, filling, memory_view: false, written: false, close_after: None, cursor: None }
     }
 
     /// Starts a worker that follows these orders; its lines come through its standard output.
@@ -112,24 +116,28 @@ fn follows_its_orders() {
     };
     let orders: Orders = serde_json::from_str(&orders).unwrap();
     say(&Line::Opening);
-    let files = Arc::new(TellingFiles { opening: AtomicBool::new(true) });
+    let files = Arc::new(TellingFiles { tells: AtomicBool::new(true) });
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let env = Env { clock: Arc::new(SystemClock), entropy, files: Arc::clone(&files) as Arc<dyn Files> };
     let kappa = Kappa::open_with(&orders.directory, &orders.options(), &env).unwrap();
-    files.opening.store(false, Ordering::Relaxed);
+    files.tells.store(false, Ordering::Relaxed);
     let things = database::things(&kappa);
     say(&Line::Holds(content(&kappa, &things, orders.cursor.clone())));
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let (things, orders, kappa) = (things.clone(), &orders, &kappa);
             scope.spawn(move || {
-                for step in Plan::new(orders.seed, orders.life, writer, orders.filling) {
+                let plan = Plan::new(orders.seed, orders.life, writer, orders.filling);
+                for step in plan.take(orders.close_after.unwrap_or(usize::MAX)) {
                     let (outcome, versions) = run(kappa, &things, &step);
                     say(&Line::Answered { writer, outcome: format!("{outcome:?}"), versions });
                 }
             });
         }
     });
+    files.tells.store(true, Ordering::Relaxed);
+    say(&Line::Closing);
+    kappa.close().unwrap();
 }
 
 /// Does one step; answers how it ended and what versions it made.
@@ -209,15 +217,15 @@ pub fn read_changes(feed: &mut Feed) -> Vec<(String, String, String, Option<Stri
     changes
 }
 
-/// The system's files, told of one by one while the directory is being opened.
+/// The system's files, told of one by one while the directory is being opened or closed.
 #[derive(Debug)]
 struct TellingFiles {
-    opening: AtomicBool,
+    tells: AtomicBool,
 }
 
 impl TellingFiles {
     fn tell(&self, what: &str, path: &Path) {
-        if self.opening.load(Ordering::Relaxed) {
+        if self.tells.load(Ordering::Relaxed) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             say(&Line::Touches(format!("{what} {name}")));
         }

@@ -26,6 +26,30 @@ fn any_collection_works_as_the_named_ones_do() {
     client.get("/v1/collections/a%ff").is_problem(400, "invalid_input");
 }
 
+/// A client that declares and polls must not take an index that was removed for one that is ready.
+#[test]
+fn a_failed_unique_index_is_named_with_both_documents() {
+    let server = Server::start();
+    let client = server.client;
+    for id in ["a", "b"] {
+        let made = client.json("POST", "/v1/collections/codes", &format!(r#"{{"id":"{id}","code":"x"}}"#));
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+    client.json("PUT", "/v1/definitions/codes", r#"{"indexes":[{"field":"code","unique":true}]}"#);
+    let started = Instant::now();
+    let described = loop {
+        let described = client.get("/v1/definitions/codes").json();
+        if described["building"].as_array().unwrap().is_empty() {
+            break described;
+        }
+        assert!(started.elapsed() < BOUND, "the build never ends");
+    };
+    let failed = &described["failed"][0];
+    assert_eq!((&failed["index"], &failed["code"]), (&"code".into(), &"already_exists".into()), "{described}");
+    let detail = failed["detail"].as_str().unwrap();
+    assert!(detail.contains("id=a") && detail.contains("other=b"), "{detail}");
+}
+
 #[test]
 fn an_index_orders_and_narrows_a_list() {
     let server = Server::start();

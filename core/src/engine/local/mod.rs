@@ -137,7 +137,9 @@ impl Engine for LocalEngine {
         #[cfg(test)]
         if crash_tests::planted::is(crash_tests::planted::Engine::PublishBeforeDurable) {
             view.apply(first, &group.records)?;
-            view.publish(first + group.records.len() as Sequence - 1);
+            let last = first + group.records.len() as Sequence - 1;
+            view.publish(last);
+            shared.shown.store(last, Ordering::Release);
             return shared.log.sync().map(|()| Committed::At(first));
         }
         if shared.options.log.durability >= Durability::Synced {

@@ -175,7 +175,7 @@ fn a_full_store_of_keys_refuses_new_ones_until_it_is_swept() {
     partition.keys.insert(keys::answer_count(), full);
     let mut taken = 0;
     let error = loop {
-        match partition.keyed(&create("things", &format!(r#"{{"n":{taken}}}"#)), &format!("k{taken}")) {
+        match partition.keyed(&create("things", "{}"), &format!("k{taken}")) {
             Ok(_) => taken += 1,
             Err(error) => break error,
         }

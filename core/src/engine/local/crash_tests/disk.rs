@@ -238,7 +238,8 @@ impl Files for Disk {
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.files.exists(&self.place(path))
+        let above = path != self.root && self.root.starts_with(path);
+        if above { Ok(true) } else { self.files.exists(&self.place(path)) }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! One workload runs on simulated files, with nothing in the background, so that the same seed does the same
 //! every time. What it was told counts as promised; every state that a crash, a failure or damage can leave
-//! is then opened and held to these promises. `KAPPA_SOAK=1` looks at ten times as many states.
+//! is then opened and held to these promises. `KAPPA_SOAK=1` looks at ten times as many states;
+//! `KAPPA_STATE=<operation>`, which a failure names, at those after one operation of the disk alone.
 
 mod damage;
 mod database;
