@@ -45,31 +45,37 @@ pub fn create(
     n: u16,
 ) -> Run<Answer> {
     check_rules(name, document)?;
-    let given = id_of(document)?;
-    let (id, document) = if let Some(id) = given {
+    let catalog = catalog::load_or_add(tx, name)?;
+    let scope = Scope { name, catalog: &catalog };
+    let (id, document) = if let Some(id) = id_of(document)? {
+        make_room(tx, scope, id)?;
         (id.to_owned(), document.clone())
     } else {
+        // Not looked up: it holds the moment of this operation and chance, and a read of what is not there
+        // costs as much as the rest of a create.
         let id = tx.new_id().to_string();
         let document = document.with_id(&id)?;
         (id, document)
     };
-    let catalog = catalog::load_or_add(tx, name)?;
-    let scope = Scope { name, catalog: &catalog };
-    match find(tx, &catalog, &id)? {
-        Some(found) if !found.envelope.is_expired(tx.now()) => {
-            return Err(Error::new(ErrorKind::AlreadyExists, "there is a document with this id")
-                .with("collection", name)
-                .with("id", id)
-                .into());
-        }
-        Some(expired) => expire(tx, scope, &id, &expired.envelope)?,
-        None => {}
-    }
     let place = place(tx, n);
     let expires = expiry::end(tx.now(), ttl_ms.or(catalog.ttl_ms))?;
     tx.put(keys::order(catalog.number, &place, &id), Bytes::new())?;
     tx.add(keys::count(catalog.number), 1)?;
     write(tx, scope, &id, None, Envelope { place, expires, document })
+}
+
+/// Sees to it that no document has `id`.
+fn make_room(tx: &mut Transaction<'_>, scope: Scope<'_>, id: &str) -> Run<()> {
+    match find(tx, scope.catalog, id)? {
+        Some(found) if !found.envelope.is_expired(tx.now()) => {
+            return Err(Error::new(ErrorKind::AlreadyExists, "there is a document with this id")
+                .with("collection", scope.name)
+                .with("id", id)
+                .into());
+        }
+        Some(expired) => expire(tx, scope, id, &expired.envelope),
+        None => Ok(()),
+    }
 }
 
 /// Sets all fields of a document.
