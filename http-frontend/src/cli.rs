@@ -156,12 +156,7 @@ async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
     })?;
     let address = listener.local_addr().map_err(Failure::runtime)?;
     let mut signals = Signals::new().map_err(Failure::runtime)?;
-    // Opening may take long where much is to be recovered, and is safe to end anywhere: the next open begins again.
-    let kappa = tokio::select! {
-        biased;
-        signal = signals.next() => return Err(Failure::signal(signal)),
-        opened = open(&arguments.data) => opened?,
-    };
+    let kappa = unless_asked_to_stop(&mut signals, open(&arguments.data)).await?;
     say(&greeting(&format!("http://{address}"), &arguments.data));
     let mut options = ServerOptions { allowed_hosts: arguments.allowed_hosts.clone(), ..ServerOptions::default() };
     options.max_connections = descriptors::connections(options.max_connections, descriptors::raise_limit());
@@ -170,6 +165,19 @@ async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
     closed.map_err(Failure::runtime)?;
     say("kappa-server: stopped\n");
     Ok(())
+}
+
+/// What `opening` gives, unless a signal comes first. Opening may take long where much is to be recovered, and is safe to
+/// end anywhere: the next open begins again.
+async fn unless_asked_to_stop<T>(
+    signals: &mut Signals,
+    opening: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        signal = signals.next() => Err(Failure::signal(signal)),
+        opened = opening => opened,
+    }
 }
 
 async fn open(data: &Path) -> Result<Kappa, Failure> {
@@ -248,6 +256,19 @@ mod tests {
         for bad in ["x", "-1", "65536", "80 80", "8080.0"] {
             let text = port(None, |name| (name == "PORT").then(|| bad.to_owned())).expect_err("refused");
             assert_eq!(text, format!("PORT={bad} is not a port from 0 to 65535"));
+        }
+    }
+
+    /// Whoever starts a database that takes minutes to recover must be able to change their mind.
+    #[tokio::test]
+    async fn a_signal_ends_an_open_without_end() {
+        use rustix::process::{Signal, getpid, kill_process};
+        for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+            let mut signals = Signals::new().expect("signals can be heard");
+            kill_process(getpid(), signal).expect("this process is there");
+            let endless = std::future::pending::<Result<(), Failure>>();
+            let failure = unless_asked_to_stop(&mut signals, endless).await.expect_err("stopped");
+            assert_eq!(failure.code, code);
         }
     }
 

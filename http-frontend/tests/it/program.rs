@@ -2,12 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::changes::Events;
-use crate::client::{BOUND, Client};
+use crate::client::Client;
 
 /// The program, without what the environment says about its port.
 pub fn program() -> Command {
@@ -111,39 +110,6 @@ fn a_signal_ends_it_cleanly_also_with_an_open_feed() {
         running.client.get("/v1/products/p").is(200, made.text());
         let info = running.client.get("/v1/info").json();
         assert_eq!(info["database"]["recovery"].as_array().unwrap().len(), 0, "a clean end needs no recovery: {info}");
-    }
-}
-
-/// Returns once the program takes `signal` itself: before, it would end the program as it ends any.
-fn wait_until_caught(child: &Child, signal: Signal) {
-    let started = Instant::now();
-    loop {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
-        if caught >> (signal.as_raw() - 1) & 1 == 1 {
-            return;
-        }
-        assert!(started.elapsed() < BOUND, "the signal is never caught");
-    }
-}
-
-/// Whoever starts a database that takes minutes to recover must be able to change their mind.
-#[test]
-fn a_signal_ends_it_also_while_the_database_opens() {
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let directory = tempfile::tempdir().unwrap();
-        let partition = directory.path().join("partition-0000");
-        std::fs::create_dir(&partition).unwrap();
-        // Opening a pipe waits for its writer, which never comes: an open without an end.
-        let pipe = partition.join("MANIFEST");
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let mut starting = program();
-        starting.args(["--port", "0", "--data"]).arg(directory.path()).stderr(Stdio::piped());
-        let starting = starting.spawn().unwrap();
-        wait_until_caught(&starting, signal);
-        kill_process(Pid::from_child(&starting), signal).unwrap();
-        one_line(&starting.wait_with_output().unwrap(), code, &["stopped while the database was being opened"]);
     }
 }
 
