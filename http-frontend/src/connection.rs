@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,9 +17,10 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::app::App;
-use crate::mark::Mark;
+use crate::mark::{Activity, Mark};
 use crate::stall::Stall;
 
 /// Header lines of one request.
@@ -40,10 +42,11 @@ const PING: Duration = Duration::from_secs(20);
 pub async fn serve(stream: TcpStream, router: Router, app: App) {
     // Answers are written whole; waiting for more bytes would only delay them. A stream that refuses is closing.
     let _ = stream.set_nodelay(true);
-    let (busy, mut seen) = watch::channel(0);
-    let io = TokioIo::new(Stall::new(stream, app.options.write_timeout, busy.clone()));
+    let activity = Arc::new(Activity::default());
+    let io = TokioIo::new(Stall::new(stream, app.options.write_timeout, Arc::clone(&activity)));
+    let of_service = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        let mark = Mark::new(&busy);
+        let mark = Mark::new(&of_service);
         let answer = TowerToHyperService::new(router.clone()).call(request);
         async move {
             let response = answer.await?;
@@ -53,9 +56,11 @@ pub async fn serve(stream: TcpStream, router: Router, app: App) {
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut stop = app.stop.clone();
+    let mut stop = pin!(stopped(&mut stop));
     let mut stopping = false;
+    let patience = app.options.header_timeout;
+    let mut look = pin!(tokio::time::sleep(patience));
     loop {
-        let idle = *seen.borrow_and_update() == 0;
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -63,12 +68,14 @@ pub async fn serve(stream: TcpStream, router: Router, app: App) {
                 }
                 return;
             }
-            _ = seen.changed() => {}
             // In the place of hyper's timer for heads, which runs from the moment an answer is in the write buffer: it
             // would cut off a client that is slow to take a long answer. This one also covers a connection that never
             // says which HTTP it speaks, and HTTP/2.
-            () = tokio::time::sleep(app.options.header_timeout), if idle => return,
-            () = stopped(&mut stop), if !stopping => {
+            () = look.as_mut() => match activity.idle_since() {
+                Some(since) if since.elapsed() >= patience => return,
+                since => look.as_mut().reset(since.unwrap_or_else(Instant::now) + patience),
+            },
+            () = stop.as_mut(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }

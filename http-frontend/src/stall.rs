@@ -2,15 +2,15 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::mark::Mark;
+use crate::mark::{Activity, Mark};
 
 /// A connection whose writes fail with `TimedOut` once they have stood still for `limit`. Without it, a client that
 /// asks for a long list and reads nothing would hold its connection and its page for ever.
@@ -19,16 +19,16 @@ pub struct Stall {
     stream: TcpStream,
     limit: Duration,
     timer: Pin<Box<Sleep>>,
-    busy: watch::Sender<usize>,
+    activity: Arc<Activity>,
     /// There while a write waits: hyper gives up a body once its last frame is buffered, so without the mark a
     /// connection whose client takes a long answer slowly would count as idle.
     waiting: Option<Mark>,
 }
 
 impl Stall {
-    /// Watches `stream`; writes that wait are counted in `busy`.
-    pub fn new(stream: TcpStream, limit: Duration, busy: watch::Sender<usize>) -> Self {
-        Self { stream, limit, timer: Box::pin(sleep(limit)), busy, waiting: None }
+    /// Watches `stream`; writes that wait are counted in `activity`.
+    pub fn new(stream: TcpStream, limit: Duration, activity: Arc<Activity>) -> Self {
+        Self { stream, limit, timer: Box::pin(sleep(limit)), activity, waiting: None }
     }
 
     /// Passes progress on; lets standstill last until the limit.
@@ -38,7 +38,7 @@ impl Stall {
             return progress;
         }
         if self.waiting.is_none() {
-            self.waiting = Some(Mark::new(&self.busy));
+            self.waiting = Some(Mark::new(&self.activity));
             self.timer.as_mut().reset(Instant::now() + self.limit);
         }
         ready!(self.timer.as_mut().poll(context));

@@ -78,7 +78,7 @@ impl Document {
         Self::parse(text)
     }
 
-    /// The same object with `id` as its first field. Only the text grows: the fields are not written anew.
+    /// The same object with `id` as its first field. Nothing is parsed or written anew.
     ///
     /// # Errors
     /// `InvalidInput` when it has an id already; `TooLarge` when it would be over 1 MiB.
@@ -93,7 +93,9 @@ impl Document {
         let mut prefixed = format!("{{\"id\":{quoted}{comma}").into_bytes();
         check_size(prefixed.len() + fields.len())?;
         prefixed.extend_from_slice(fields);
-        Ok(Self(Arc::new(Inner { text: prefixed.into(), fields: OnceLock::new() })))
+        let mut fields = self.fields().clone();
+        fields.shift_insert(0, "id".to_owned(), id.into());
+        Ok(Self(Arc::new(Inner { text: prefixed.into(), fields: OnceLock::from(fields) })))
     }
 
     /// The JSON text.

@@ -27,7 +27,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -119,6 +119,8 @@ pub struct Log {
     poisoned: AtomicBool,
     closed: AtomicBool,
     short_of_space: AtomicBool,
+    /// Writes that are still taken without a look at the room on the disk.
+    admitted: AtomicI64,
     /// The newest number that readers may see; at least the start of this epoch.
     newest: AtomicU64,
     merging: Mutex<()>,
@@ -216,6 +218,7 @@ impl Log {
             poisoned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             short_of_space: AtomicBool::new(false),
+            admitted: AtomicI64::new(0),
             newest: AtomicU64::new(next - 1),
             merging: Mutex::new(()),
             tail: Mutex::new(Tail { appended: end, synced: end, next, dirty_since: None, buffer: Vec::new() }),

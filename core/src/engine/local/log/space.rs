@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// full disk could not be opened, and nothing could be deleted from it.
 pub const BALLAST: &str = "ballast";
 const BALLAST_BYTES: u32 = 64 << 10;
+/// Writes that grow are taken without a look at the disk at most this often: others use it too.
+const MOST_UNASKED: u64 = 64;
 /// Shrinking writes are refused once even the largest of them might not fit.
 const LARGEST_RECORD: u32 = 1_320 << 10;
 /// What a record holds besides the bytes that are counted: its frame and link, and 7 bytes for each key and event.
@@ -40,10 +42,19 @@ impl Log {
         let short = self.short_of_space.load(Ordering::Relaxed);
         match growth {
             Growth::Grows => {
+                if short && spares <= self.options.reserve_segments {
+                    return Err(full(0));
+                }
+                // The system is asked again only after as many writes as cannot use up what was seen beyond the limit.
+                let asked = self.admitted.fetch_sub(1, Ordering::Relaxed);
+                if asked > 1 {
+                    return Ok(());
+                }
                 let space = self.files.space(&self.dir).map_err(|error| file_failed("log.admit", &self.dir, error))?;
-                let percent = space.total / 100 * self.options.low_space_percent;
-                let low = space.free < self.options.low_space_bytes.max(percent);
-                if low || (short && spares <= self.options.reserve_segments) { Err(full(space.free)) } else { Ok(()) }
+                let limit = self.options.low_space_bytes.max(space.total / 100 * self.options.low_space_percent);
+                let beyond = space.free.saturating_sub(limit) / 2 / u64::from(LARGEST_RECORD);
+                self.admitted.store(beyond.min(MOST_UNASKED).cast_signed(), Ordering::Relaxed);
+                if space.free < limit { Err(full(space.free)) } else { Ok(()) }
             }
             // A group that needs a segment makes one where it can, so only a failed try counts.
             Growth::Shrinks if short && spares == 0 && self.room() < LARGEST_RECORD.min(segment / 2) => Err(full(0)),
