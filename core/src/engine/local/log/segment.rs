@@ -47,7 +47,8 @@ pub struct Header {
 impl Header {
     /// Whether `bytes` are the header of some segment, of whatever database and version.
     pub fn is_whole(bytes: &[u8]) -> bool {
-        let (content, checksum) = bytes[..HEADER_BYTES].split_at(HEADER_BYTES - 4);
+        let Some(header) = bytes.get(..HEADER_BYTES) else { return false };
+        let (content, checksum) = header.split_at(HEADER_BYTES - 4);
         content[..4] == MAGIC && crc32c::crc32c(content).to_be_bytes() == checksum
     }
 
