@@ -68,10 +68,8 @@ pub fn create(
 fn make_room(tx: &mut Transaction<'_>, scope: Scope<'_>, id: &str) -> Run<()> {
     match find(tx, scope.catalog, id)? {
         Some(found) if !found.envelope.is_expired(tx.now()) => {
-            return Err(Error::new(ErrorKind::AlreadyExists, "there is a document with this id")
-                .with("collection", scope.name)
-                .with("id", id)
-                .into());
+            let error = Error::new(ErrorKind::AlreadyExists, "there is a document with this id");
+            Err(error.with("collection", scope.name).with("id", id).into())
         }
         Some(expired) => expire(tx, scope, id, &expired.envelope),
         None => Ok(()),
