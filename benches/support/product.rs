@@ -1,6 +1,6 @@
 //! Made-up products of one size, and numbers that are the same in every run.
 
-/// Numbers without visible order, the same for the same start (SplitMix64, Steele et al. 2014).
+/// Numbers without visible order, the same for the same start (`SplitMix64`, Steele et al. 2014).
 #[derive(Clone, Debug)]
 pub struct Numbers(u64);
 
