@@ -154,11 +154,12 @@ fn side_by_side(writers: usize, shape: Shape, goal: Option<f64>) {
         let (count, kappa) = database.run(writers, shape, ROUND_SECONDS);
         let cpu = cpu_seconds() - cpu_before;
         let groups = database.files.take_groups();
-        let group = (count as f64 / groups.len() as f64).round().max(1.0);
+        let each = groups.len().max(1) as u64;
+        let group = ((count + each / 2) / each).max(1);
         settle();
         let bare = raw.run(&groups);
         let cpu_before = cpu_seconds();
-        let peer = sqlite.run(count, group as u64);
+        let peer = sqlite.run(count, group);
         let cpu_of_peer = cpu_seconds() - cpu_before;
         // The first round fills caches and makes files.
         if round > 0 {
