@@ -50,7 +50,7 @@ fn seconds(run: impl FnOnce()) -> f64 {
 }
 
 fn draw(seed: u64) {
-    let request = HistogramRequest::new().count(DRAWS as u64).range(1..=VALUES as i64).seed(seed);
+    let request = HistogramRequest::new().count(DRAWS as u64).range(1..=VALUES.cast_signed()).seed(seed);
     let counts = histogram(&request).expect("the request is legal");
     assert_eq!(counts.counts().iter().sum::<u64>(), DRAWS as u64);
 }

@@ -16,9 +16,10 @@ fn main() {
         return;
     }
     describe("reads");
-    let size = match is_soak() {
-        true => Size { documents: 1_000_000, hot: 100_000, reads: 4_000_000 },
-        false => Size { documents: 200_000, hot: 20_000, reads: 400_000 },
+    let size = if is_soak() {
+        Size { documents: 1_000_000, hot: 100_000, reads: 4_000_000 }
+    } else {
+        Size { documents: 200_000, hot: 20_000, reads: 400_000 }
     };
     side_by_side(&size, 1);
     side_by_side(&size, 2);
@@ -50,7 +51,8 @@ struct InKappa(Kappa);
 impl InKappa {
     fn new(place: &Path, view: ViewKind, size: &Size) -> Self {
         let options = Options { view, ..Options::default() };
-        let kappa = Kappa::open_with(place.join(view.name()), &options, &Default::default()).expect("a new directory");
+        let kappa = Kappa::open_with(place.join(view.name()), &options, &kappa_core::env::Env::default())
+            .expect("a new directory");
         for start in (0..size.documents).step_by(BATCH as usize) {
             let numbers = start..(start + BATCH).min(size.documents);
             let document = |number| Document::parse(product_with_id(&id(number), number)).expect("a document");
@@ -59,7 +61,10 @@ impl InKappa {
         }
         // The end drains everything into the view's store: what is read afterwards is there, not in a memtable.
         kappa.close().expect("the database closes");
-        Self(Kappa::open_with(place.join(view.name()), &options, &Default::default()).expect("it opens again"))
+        Self(
+            Kappa::open_with(place.join(view.name()), &options, &kappa_core::env::Env::default())
+                .expect("it opens again"),
+        )
     }
 }
 

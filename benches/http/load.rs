@@ -24,7 +24,8 @@ pub struct Answer {
 impl Answer {
     /// Headers and body as text.
     pub fn to_text(&self) -> String {
-        let lines: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines: Vec<String> = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines = lines.concat();
         format!("{lines}\r\n{}", self.body)
     }
 
