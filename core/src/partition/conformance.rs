@@ -13,7 +13,7 @@ use super::{Domain, Halt, Limits, Partition, Run, Transaction};
 use crate::engine::local::LocalEngine;
 use crate::engine::memory::MemoryEngine;
 use crate::engine::{
-    Committed, CommittedRecord, Direction, Durability, Engine, Group, Growth, KeyRange, Sequence, Snapshot,
+    Committed, CommittedRecord, Direction, Durability, Engine, Group, Growth, KeyRange, Record, Sequence, Snapshot,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -311,18 +311,74 @@ fn what_rests_on_a_failed_commit_fails_with_it() {
     }
 }
 
+/// An engine in memory that shows each group before it is committed.
+struct Watched {
+    engine: MemoryEngine,
+    before_commit: Box<dyn Fn(&Group) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.engine.fmt(f)
+    }
+}
+
+impl Engine for Watched {
+    fn exclusive(&self) -> bool {
+        self.engine.exclusive()
+    }
+    fn reads_at_hand(&self) -> bool {
+        self.engine.reads_at_hand()
+    }
+    fn durability(&self) -> Durability {
+        self.engine.durability()
+    }
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
+        self.engine.snapshot()
+    }
+    fn newest(&self) -> (Sequence, i64) {
+        self.engine.newest()
+    }
+    fn admit(&self, growth: Growth) -> Result<()> {
+        self.engine.admit(growth)
+    }
+    fn commit(&self, group: Group) -> Result<Committed> {
+        (self.before_commit)(&group);
+        self.engine.commit(group)
+    }
+    fn history(&self, after: Sequence, limit: usize) -> Result<Vec<CommittedRecord>> {
+        self.engine.history(after, limit)
+    }
+    fn oldest(&self) -> Sequence {
+        self.engine.oldest()
+    }
+    fn check(&self) -> Result<Vec<String>> {
+        self.engine.check()
+    }
+    fn close(&self, within: Duration) -> Result<()> {
+        self.engine.close(within)
+    }
+}
+
 /// A small operation can write a lot; a batch of them must not become one group, one memtable and one
 /// drain of hundreds of megabytes.
 #[test]
 fn a_group_is_bounded_by_what_is_written() {
-    on_every_engine(|one, _| {
-        let (release, held) = hold(one);
+    const WRITTEN: usize = 300 << 10;
+    for engine in [MemoryEngine::default(), MemoryEngine::shared()] {
+        let largest = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&largest);
+        let before_commit = Box::new(move |group: &Group| {
+            seen.fetch_max(group.records.iter().map(Record::len).sum(), Ordering::Relaxed);
+        });
+        let partition = start(Arc::new(Watched { engine, before_commit }));
+        let (release, held) = hold(&partition);
         let pending: Vec<_> = (0..64)
             .map(|n| {
-                submit(one, move |transaction| {
+                submit(&partition, move |transaction| {
                     let before = transaction.counter(b"count")?;
                     transaction.put(key("count"), Bytes::copy_from_slice(&(before + 1).to_be_bytes()))?;
-                    transaction.put(key(&format!("large/{n}")), vec![7; 300 << 10].into())?;
+                    transaction.put(key(&format!("large/{n}")), vec![7; WRITTEN].into())?;
                     Ok(before)
                 })
             })
@@ -331,53 +387,21 @@ fn a_group_is_bounded_by_what_is_written() {
         held.wait().expect("released");
         let answers: Vec<i64> = pending.into_iter().map(|pending| pending.wait().expect("written")).collect();
         assert_eq!(answers, (0..64).collect::<Vec<i64>>(), "in order, each once");
-    });
+        // A group that is nearly full takes one more batch, which itself ends behind 1 MiB.
+        let largest = largest.load(Ordering::Relaxed);
+        assert!((WRITTEN..(2 << 20) + 2 * WRITTEN).contains(&largest), "bytes={largest}");
+    }
 }
 
 /// A committer that panics must not leave anybody waiting.
 #[test]
 fn callers_and_close_come_back_when_the_committer_panics() {
-    #[derive(Debug)]
-    struct Falls(MemoryEngine);
-    impl Engine for Falls {
-        fn exclusive(&self) -> bool {
-            true
-        }
-        fn reads_at_hand(&self) -> bool {
-            true
-        }
-        fn durability(&self) -> Durability {
-            self.0.durability()
-        }
-        fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
-            self.0.snapshot()
-        }
-        fn newest(&self) -> (Sequence, i64) {
-            self.0.newest()
-        }
-        fn admit(&self, growth: Growth) -> Result<()> {
-            self.0.admit(growth)
-        }
-        fn commit(&self, _: Group) -> Result<Committed> {
-            panic!("planted")
-        }
-        fn history(&self, after: Sequence, limit: usize) -> Result<Vec<CommittedRecord>> {
-            self.0.history(after, limit)
-        }
-        fn oldest(&self) -> Sequence {
-            0
-        }
-        fn check(&self) -> Result<Vec<String>> {
-            self.0.check()
-        }
-        fn close(&self, within: Duration) -> Result<()> {
-            self.0.close(within)
-        }
-    }
-    let partition = start(Arc::new(Falls(MemoryEngine::default())));
-    let pending: Vec<_> = (0..20).map(|_| submit(&partition, put("a", "b"))).collect();
-    for pending in pending {
-        let kind = pending.wait().expect_err("nothing is committed").kind();
+    let before_commit = Box::new(|_: &Group| panic!("planted"));
+    let partition = start(Arc::new(Watched { engine: MemoryEngine::default(), before_commit }));
+    // One after another: what comes behind the panic is what would wait for ever.
+    for n in 0..20 {
+        let answer = submit(&partition, put("a", "b")).wait_for(Duration::from_secs(10));
+        let kind = answer.unwrap_or_else(|| panic!("call {n} hangs")).expect_err("nothing is committed").kind();
         assert!(matches!(kind, ErrorKind::Ambiguous | ErrorKind::Closed), "{kind}");
     }
     partition.close(Duration::from_secs(10)).expect("it closes");
