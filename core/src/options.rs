@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::engine::Durability;
-use crate::engine::local::LocalOptions;
 use crate::engine::local::log::LogOptions;
 use crate::engine::local::view::ViewOptions;
+use crate::engine::local::{COMPARE_FIRST_KEYS, LocalOptions};
 use crate::error::{Error, Result};
 
 /// A smaller memtable would be drained all the time.
@@ -63,7 +63,7 @@ impl Default for Options {
             view: ViewKind::Sled,
             intake_bytes: 16 << 20,
             deadline: Duration::from_secs(10),
-            memtable_bytes: 32 << 20,
+            memtable_bytes: 64 << 20,
             cache_bytes: 32 << 20,
             log_retention_bytes: 1 << 30,
             log_retention: Duration::from_hours(7 * 24),
@@ -99,6 +99,7 @@ impl Options {
             cache_bytes: self.cache_bytes,
             ..ViewOptions::default()
         };
-        Ok(LocalOptions { log, view, view_kind: self.view, same_boot, room_wait: self.deadline })
+        let (view_kind, room_wait) = (self.view, self.deadline);
+        Ok(LocalOptions { log, view, view_kind, same_boot, compare_first_keys: COMPARE_FIRST_KEYS, room_wait })
     }
 }
