@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use pending::Pending;
+pub(crate) use pending::{Coming, block_on};
 
 use crate::engine::EventKind;
 use crate::error::Result;
