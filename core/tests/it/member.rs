@@ -112,9 +112,9 @@ impl Member {
                 };
                 let mut said = heard.0.lock().unwrap();
                 if told.is_news() {
-                    said.news.push(told)
+                    said.news.push(told);
                 } else {
-                    said.answers.push_back(told)
+                    said.answers.push_back(told);
                 }
                 heard.1.notify_all();
             }

@@ -35,7 +35,9 @@ fn once_each(tags: &[String], expected: &[String]) {
     let distinct: BTreeSet<&String> = tags.iter().collect();
     if distinct.len() < tags.len() {
         let mut counts = BTreeMap::new();
-        tags.iter().for_each(|tag| *counts.entry(tag).or_insert(0) += 1);
+        for tag in tags {
+            *counts.entry(tag).or_insert(0) += 1;
+        }
         counts.retain(|_, count| *count > 1);
         panic!("written more than once: {counts:?}");
     }

@@ -48,6 +48,16 @@ pub struct Client {
     room: Event,
 }
 
+/// How far its end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Open,
+    /// No new calls.
+    Closing,
+    /// No calls at all.
+    Ended,
+}
+
 /// What its threads and callers share.
 pub struct State {
     pub calls: Calls,
@@ -57,15 +67,19 @@ pub struct State {
     pub owner_pid: Option<u32>,
     /// Why there is no owner, as far as this process knows.
     pub problem: Option<Error>,
-    /// No new calls.
-    pub closing: bool,
-    /// No calls at all.
-    pub ended: bool,
+    pub stage: Stage,
     /// Threads of this client that have not ended.
     pub threads: usize,
     waiting: usize,
     ticking: bool,
     unsent: bool,
+}
+
+impl State {
+    /// Whether no call is answered any more.
+    pub fn has_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
 }
 
 impl fmt::Debug for Client {
@@ -126,8 +140,7 @@ impl Client {
             database: None,
             owner_pid: None,
             problem: None,
-            closing: false,
-            ended: false,
+            stage: Stage::Open,
             threads: 0,
             waiting: 0,
             ticking: false,
@@ -222,7 +235,7 @@ impl Client {
         if let Some(owner) = self.owner.get() {
             return Taken::Here(Arc::clone(owner));
         }
-        if state.closing {
+        if state.stage != Stage::Open {
             return Taken::Failed(closed());
         }
         if !state.calls.has_room(matches!(kind, Kind::Changes | Kind::Committed), frame.len()) {
@@ -438,7 +451,7 @@ impl Client {
 
     fn look_after_deadlines(&self) {
         let mut state = self.state();
-        while !state.ended && self.owner.get().is_none() {
+        while state.stage != Stage::Ended && self.owner.get().is_none() {
             if state.unsent {
                 state.unsent = false;
                 let link = state.link.clone();
@@ -488,8 +501,8 @@ impl Client {
     /// Whatever closing the database answers where this process owns it by now.
     pub fn close(&self) -> Result<()> {
         let mut state = self.state();
-        state.closing = true;
-        while !state.calls.is_idle() && !state.ended && self.owner.get().is_none() {
+        state.stage = state.stage.max(Stage::Closing);
+        while !state.calls.is_idle() && state.stage != Stage::Ended && self.owner.get().is_none() {
             // Each call has a deadline, so this ends.
             state = self.changed.wait_timeout(state, TICK).map_or_else(|poisoned| poisoned.into_inner().0, |(s, _)| s);
         }
@@ -507,8 +520,7 @@ impl Client {
     /// Ends the threads and every call.
     fn end(&self) {
         let mut state = self.state();
-        state.closing = true;
-        state.ended = true;
+        state.stage = Stage::Ended;
         let left = state.calls.remove_all(|_| true);
         let link = state.link.take();
         drop(state);

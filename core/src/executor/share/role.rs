@@ -15,7 +15,7 @@ use crate::executor::Pending;
 
 use super::Setting;
 use super::calls::{Kind, Outcome, UnderWay};
-use super::client::{Client, State};
+use super::client::{Client, Stage, State};
 use super::link::{Heard, Inbox, Link};
 use super::owner::Owner;
 use super::protocol::{HIGHEST, Hello, LOWEST, MAX_REQUEST_BYTES, Request, Welcome, read_answered, take_frame};
@@ -51,15 +51,15 @@ pub trait Look {
     fn note(&self, problem: Error);
 }
 
-/// Looks for the owner until there is one, or `look` has had enough.
-pub fn find(setting: &Setting, may_own: bool, look: &dyn Look) -> Option<Found> {
+/// Looks for the owner until there is one, or the seeker has had enough.
+pub fn find(setting: &Setting, may_own: bool, seeker: &dyn Look) -> Option<Found> {
     let mut pause = PAUSE;
     loop {
-        match connect(setting, may_own, look) {
+        match connect(setting, may_own, seeker) {
             Ok(Some(found)) => return Some(found),
             Ok(None) => {}
             Err(problem) => {
-                look.note(problem);
+                seeker.note(problem);
                 pause = MAX_PAUSE;
             }
         }
@@ -68,12 +68,12 @@ pub fn find(setting: &Setting, may_own: bool, look: &dyn Look) -> Option<Found> 
                 Ok(lock) => return Some(Found::Lock(lock)),
                 Err(error) if error.kind() == ErrorKind::Locked => {}
                 Err(error) => {
-                    look.note(error);
+                    seeker.note(error);
                     pause = LONG_PAUSE;
                 }
             }
         }
-        if !look.go_on(pause) {
+        if !seeker.go_on(pause) {
             return None;
         }
         pause = (2 * pause).min(MAX_PAUSE.max(pause));
@@ -81,7 +81,7 @@ pub fn find(setting: &Setting, may_own: bool, look: &dyn Look) -> Option<Found> 
 }
 
 /// Connects and greets. None where nobody listens, or not any more.
-fn connect(setting: &Setting, may_own: bool, look: &dyn Look) -> Result<Option<Found>> {
+fn connect(setting: &Setting, may_own: bool, seeker: &dyn Look) -> Result<Option<Found>> {
     let Ok(link) = socket::connect(&setting.directory).and_then(Link::new) else { return Ok(None) };
     let mut hello = Vec::new();
     Hello { lowest: LOWEST, highest: HIGHEST, pid: std::process::id() }.put(&mut hello);
@@ -100,7 +100,7 @@ fn connect(setting: &Setting, may_own: bool, look: &dyn Look) -> Result<Option<F
                 if may_own && let Ok(lock) = DirectoryLock::take(&setting.directory) {
                     return Ok(Some(Found::Lock(lock)));
                 }
-                if !look.go_on(Duration::ZERO) {
+                if !seeker.go_on(Duration::ZERO) {
                     return Ok(None);
                 }
             }
@@ -111,7 +111,7 @@ fn connect(setting: &Setting, may_own: bool, look: &dyn Look) -> Result<Option<F
 /// What the client's own thread does for as long as the client lives, or until it owns the data.
 pub fn play(client: &Arc<Client>, found: Option<Found>) {
     let mut found = found;
-    while !client.state().ended {
+    while !client.state().has_ended() {
         let next = found.take().or_else(|| find(&client.setting, client.may_own, &**client));
         match next {
             None => return,
@@ -133,14 +133,14 @@ pub fn play(client: &Arc<Client>, found: Option<Found>) {
 impl Look for Client {
     fn go_on(&self, pause: Duration) -> bool {
         let state = self.state();
-        if state.ended {
+        if state.has_ended() {
             return false;
         }
         if pause.is_zero() {
             return true;
         }
         let state = self.changed.wait_timeout(state, pause);
-        !state.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state).ended
+        !state.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state).has_ended()
     }
 
     fn note(&self, problem: Error) {
@@ -169,7 +169,7 @@ fn follow(client: &Client, connected: Connected) -> Option<DirectoryLock> {
             },
             Ok(Heard::Silence) => {
                 let state = client.state();
-                let (ended, asks) = (state.ended, !state.calls.is_empty());
+                let (ended, asks) = (state.has_ended(), !state.calls.is_empty());
                 drop(state);
                 if ended {
                     break None;
@@ -210,7 +210,7 @@ fn end_all(calls: Vec<UnderWay>, outcome: impl Fn() -> Outcome) {
 fn attach(client: &Client, link: &Arc<Link>, welcome: &Welcome) -> bool {
     let boot = client.boot_ms();
     let mut state = client.state();
-    if state.ended {
+    if state.has_ended() {
         return false;
     }
     let strangers = of_another_database(&mut state, welcome.database);
@@ -266,7 +266,7 @@ fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<()> 
             Err(error) => broken = Err(error),
         }
     }
-    let closing = state.closing;
+    let closing = state.stage != Stage::Open;
     drop(state);
     for (call, result) in answered {
         call.end(result.map_or_else(Outcome::Failed, Outcome::Answered));
@@ -284,7 +284,7 @@ fn take_over(client: &Client, lock: DirectoryLock) -> Result<()> {
     tracing::info!(directory = %directory.display(), "this process takes over the data directory");
     let owner = Arc::new(Owner::open(directory, lock, options, env)?);
     let mut state = client.state();
-    if state.ended {
+    if state.has_ended() {
         drop(state);
         return owner.close();
     }
