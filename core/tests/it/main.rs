@@ -14,4 +14,5 @@ mod open;
 mod oracle;
 mod plan;
 mod share;
+mod socket;
 mod worker;
