@@ -158,6 +158,11 @@ impl<D: Domain> Partition<D> {
         }
     }
 
+    /// Engine time now, in milliseconds.
+    pub fn now(&self) -> i64 {
+        self.shared.time.now()
+    }
+
     /// The storage below.
     pub fn engine(&self) -> &Arc<dyn Engine> {
         &self.shared.engine
