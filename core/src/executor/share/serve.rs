@@ -76,7 +76,9 @@ fn check(local: &Arc<Local>) -> Served {
         let _ = answer.send(local.check().map(|texts| body(|out| put_texts(out, &texts))));
     });
     match thread {
-        Ok(_) => Served::Later(Pending::receive(receiver)),
+        Ok(_) => Served::Later(Pending::new(async move {
+            receiver.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the check ended without an answer")))
+        })),
         Err(error) => {
             let failed = Error::new(ErrorKind::Unavailable, "the system gave no thread");
             Served::Now(Err(failed.caused_by(error)))
