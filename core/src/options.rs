@@ -80,7 +80,7 @@ impl Default for Options {
             view: ViewKind::Sled,
             intake_bytes: 16 << 20,
             deadline: Duration::from_secs(10),
-            memtable_bytes: 64 << 20,
+            memtable_bytes: 48 << 20,
             cache_bytes: 32 << 20,
             log_retention_bytes: 1 << 30,
             log_retention: Duration::from_hours(7 * 24),
