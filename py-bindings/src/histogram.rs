@@ -160,14 +160,14 @@ impl PyHistogram {
             let (bytes, items) = (size_of_val(counts), counts.len());
             let has = |flag: c_int| flags & flag == flag;
             let format = if has(ffi::PyBUF_FORMAT) { FORMAT.as_ptr().cast_mut() } else { std::ptr::null_mut() };
-            let shape = Box::into_raw(Box::new([items as isize, size_of::<u64>() as isize])).cast::<isize>();
+            let shape = Box::into_raw(Box::new([items.cast_signed(), size_of::<u64>().cast_signed()])).cast::<isize>();
             // SAFETY: Python gives a view that may be written, and keeps the histogram, whose counts never move, alive
             // through `obj`. Shape and stride are one allocation, which `__releasebuffer__` frees.
             unsafe {
                 (*view).buf = counts.as_ptr().cast_mut().cast::<c_void>();
-                (*view).len = bytes as isize;
+                (*view).len = bytes.cast_signed();
                 (*view).readonly = 1;
-                (*view).itemsize = size_of::<u64>() as isize;
+                (*view).itemsize = size_of::<u64>().cast_signed();
                 (*view).format = format;
                 (*view).ndim = 1;
                 (*view).shape = if has(ffi::PyBUF_ND) { shape } else { std::ptr::null_mut() };
@@ -181,6 +181,7 @@ impl PyHistogram {
     }
 
     #[expect(unsafe_code, reason = "the buffer protocol hands its pointer back")]
+    #[expect(clippy::unused_self, reason = "the signature that the protocol asks for")]
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
         // SAFETY: Python gives back, once, a view that `__getbuffer__` filled.
         drop(unsafe { Box::from_raw((*view).internal.cast::<[isize; 2]>()) });

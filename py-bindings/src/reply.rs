@@ -42,11 +42,12 @@ impl Reply {
             Self::Flag(flag) => flag.into_py_any(py),
             Self::Count(count) => count.into_py_any(py),
             Self::Texts(texts) => texts.into_py_any(py),
-            Self::Document(document) => Ok(reader.read(py, document.text())?.unbind()),
             Self::MaybeDocument(None) | Self::MaybeEntry(None) | Self::Rest(None) | Self::Changes(None) => {
                 Ok(py.None())
             }
-            Self::MaybeDocument(Some(document)) => Ok(reader.read(py, document.text())?.unbind()),
+            Self::Document(document) | Self::MaybeDocument(Some(document)) => {
+                Ok(reader.read(py, document.text())?.unbind())
+            }
             Self::MaybeEntry(Some(found)) => entry(py, &found, reader)?.into_py_any(py),
             Self::Documents(found) => {
                 let read = |one: Option<Document>| one.map(|one| reader.read(py, one.text())).transpose();

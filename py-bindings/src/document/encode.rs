@@ -27,7 +27,7 @@ impl IntoDocument for Text {
 /// The text of what stands for a document: a dict, a dataclass or a model.
 pub fn document(object: &Bound<'_, PyAny>, reader: Reader) -> Result<Text> {
     let mut writer = Writer { text: Vec::with_capacity(128), reader };
-    if object.is_instance_of::<PyDict>() || writer.stands_for_a_dict(object)? {
+    if object.is_instance_of::<PyDict>() || stands_for_a_dict(object)? {
         writer.write(object, 0).map_err(Refused::into_error)?;
         return Ok(Text(writer.text));
     }
@@ -177,7 +177,7 @@ impl Writer {
     /// What is no JSON by itself but says what it means.
     fn write_other(&mut self, object: &Bound<'_, PyAny>, depth: usize) -> Result<(), Refused> {
         let py = object.py();
-        if self.stands_for_a_dict(object)? {
+        if stands_for_a_dict(object)? {
             let fields = fields(object).map_err(|error| refused("the fields of a model cannot be read", &error))?;
             return self.write(&fields, depth + 1);
         }
@@ -188,11 +188,6 @@ impl Writer {
             return Ok(self.write_moment(object)?);
         }
         Err(Error::invalid("the type has no meaning in a document").with("got", type_name(object)).into())
-    }
-
-    fn stands_for_a_dict(&self, object: &Bound<'_, PyAny>) -> Result<bool> {
-        let has = |name| object.hasattr(name).map_err(|error| refused("the object cannot be read", &error));
-        Ok(!object.is_instance_of::<PyType>() && (has("__dataclass_fields__")? || has("model_dump")?))
     }
 
     /// Only where it also comes back as one: what is written with all digits must not be read with fewer.
@@ -218,6 +213,12 @@ impl Writer {
         let text = moment.call_method0("isoformat").map_err(unreadable)?;
         self.write_text(text.cast::<PyString>().map_err(|error| unreadable(error.into()))?)
     }
+}
+
+/// Whether the object is a dataclass or a model of pydantic's kind; a class of either is not one yet.
+fn stands_for_a_dict(object: &Bound<'_, PyAny>) -> Result<bool> {
+    let has = |name| object.hasattr(name).map_err(|error| refused("the object cannot be read", &error));
+    Ok(!object.is_instance_of::<PyType>() && (has("__dataclass_fields__")? || has("model_dump")?))
 }
 
 /// The fields of a model or a dataclass by name; those inside are met when their turn comes.
