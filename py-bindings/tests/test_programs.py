@@ -41,4 +41,4 @@ def test_the_programs_of_the_readme_run(tmp_path: Path) -> None:
     programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(programs) == 2
     for program in programs:
-        assert "Mate" in output(["-c", program], tmp_path) or "print(product)" in program
+        assert "Mate" in output(["-c", program], tmp_path)

@@ -35,7 +35,11 @@ def test_the_package_itself_passes(tmp_path: Path) -> None:
 
 def test_the_stubs_are_those_of_the_extension(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
-    checked("mypy.stubtest", "kappa_core._kappa_core", cwd=tmp_path)
+    allowed = tmp_path / "allowed"
+    # Before Python 3.12 the buffer protocol has no method that can be seen.
+    allowed.write_text("kappa_core._kappa_core.Histogram.__buffer__\n")
+    arguments = ["--allowlist", str(allowed), "--ignore-unused-allowlist"]
+    checked("mypy.stubtest", *arguments, "kappa_core._kappa_core", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["Kappa", "Collection", "Products", "Users", "Batch", "Changes"])
