@@ -22,3 +22,7 @@ module.exports = {
   cpuInfo,
   ...errors.classes,
 }
+
+// For the tests of this package: not part of its interface.
+const { native } = require('./lib/port.cjs')
+Object.defineProperty(module.exports, '_test', { value: { native } })

@@ -15,7 +15,13 @@ const awake = setInterval(() => {}, 2 ** 31 - 1)
 awake.unref()
 
 // Also runs at `process.exit` and behind an uncaught exception, where the hooks of native code do not.
-process.once('exit', () => native.end(port))
+process.once('exit', () => {
+  try {
+    native.end(port)
+  } catch {
+    // The next open recovers what was not closed; the exit code of the process is not ours to change.
+  }
+})
 
 /**
  * Starts a call and gives the promise of its answer.
@@ -55,7 +61,7 @@ function call(start, convert, options) {
 function giveUp(slot) {
   const waiting = take(slot)
   if (waiting === undefined) return
-  native.cancel(port, slot)
+  discard(slot)
   waiting.reject(cancelled(waiting.signal))
 }
 
@@ -68,7 +74,7 @@ function settle(text) {
     const waiting = take(slot)
     if (waiting === undefined) {
       // Given up in the meantime: what the call made must not stay open.
-      native.cancel(port, slot)
+      discard(slot)
       continue
     }
     try {
@@ -76,8 +82,18 @@ function settle(text) {
       if (answers[at + 1] === 1) waiting.reject(make(value))
       else waiting.resolve(waiting.convert(answers[at + 1] === 0 ? value : read(value, waiting.nearest), slot))
     } catch (error) {
+      discard(slot)
       waiting.reject(thrown(error))
     }
+  }
+}
+
+/** Drops what a call does or has made. Also runs inside event listeners, where an error would end the process. */
+function discard(slot) {
+  try {
+    native.cancel(port, slot)
+  } catch {
+    // It goes with its environment.
   }
 }
 

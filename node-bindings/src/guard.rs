@@ -29,7 +29,7 @@ pub fn caught<T>(name: &'static str, body: impl FnOnce() -> Result<T>) -> Result
 }
 
 /// What a caller is told about a panic.
-pub fn panicked(name: &'static str, panic: &(dyn Any + Send)) -> Error {
+fn panicked(name: &'static str, panic: &(dyn Any + Send)) -> Error {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
     Error::new(ErrorKind::Internal, "a defect of Kappa; please report it").with("panic", said).during(name)
@@ -48,7 +48,8 @@ pub fn panic_if_armed(name: &str, part: &str) {
     }
 }
 
-/// For tests: the next call of the export `place` panics; with `:answer` behind the name, its answer does.
+/// For tests: the next call of the export `place` panics; with `:work` behind the name what it does on another thread,
+/// with `:answer` what it does when that is done.
 #[napi(js_name = "_panic")]
 pub fn arm_panic(place: Option<String>) -> napi::Result<()> {
     export("_panic", || {

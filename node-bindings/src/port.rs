@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use kappa_core::{Error, ErrorKind, Result};
@@ -34,13 +34,10 @@ type Running = Pin<Box<dyn Future<Output = Result<Text>> + Send>>;
 type Bell = ThreadsafeFunction<(), (), JsText, Status, false, true>;
 
 /// One environment's door.
-pub struct Port {
-    bell: Bell,
-    state: Arc<State>,
-}
-
 #[derive(Default)]
-struct State {
+pub struct Port {
+    /// Set once, before any call can be made.
+    bell: OnceLock<Bell>,
     /// Calls to be polled again.
     woken: Mutex<VecDeque<Arc<Call>>>,
     /// Whether the bell rings already; what is woken until it is answered goes with it.
@@ -86,20 +83,20 @@ impl Port {
             text.push(']');
             return Some(text);
         }
-        self.state.calls.lock().insert(slot, call);
+        self.calls.lock().insert(slot, call);
         None
     }
 
     /// Notes a database that must be closed before this environment ends.
     pub fn note(&self, handle: &Arc<Handle>) {
-        let mut handles = self.state.handles.lock();
+        let mut handles = self.handles.lock();
         handles.retain(|handle| handle.strong_count() > 0);
         handles.push(Arc::downgrade(handle));
     }
 
     /// Keeps what the call `slot` made until JavaScript takes it.
     pub fn keep<T: Send + 'static>(&self, slot: Slot, made: T) {
-        self.state.made.lock().insert(slot, Box::new(made));
+        self.made.lock().insert(slot, Box::new(made));
     }
 
     /// What the call `slot` made.
@@ -107,48 +104,46 @@ impl Port {
     /// # Errors
     /// `Internal` when it made nothing of this kind, or it was taken already.
     pub fn take<T: Send + 'static>(&self, slot: Slot) -> Result<T> {
-        let made = self.state.made.lock().remove(&slot).and_then(|made| made.downcast::<T>().ok());
+        let made = self.made.lock().remove(&slot).and_then(|made| made.downcast::<T>().ok());
         made.map(|made| *made).ok_or_else(|| Error::new(ErrorKind::Internal, "the call made nothing that is left"))
     }
 
     fn wake(&self, call: Arc<Call>) {
-        if self.state.ended.load(Ordering::Acquire) {
+        if self.ended.load(Ordering::Acquire) {
             return;
         }
-        self.state.woken.lock().push_back(call);
+        self.woken.lock().push_back(call);
         self.ring();
     }
 
     fn ring(&self) {
-        if !self.state.rung.swap(true, Ordering::AcqRel) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
             // An environment that has ended takes no more answers; there is nobody left to tell.
-            let _ = self.bell.call((), ThreadsafeFunctionCallMode::NonBlocking);
+            let _ = self.bell.get().map(|bell| bell.call((), ThreadsafeFunctionCallMode::NonBlocking));
         }
     }
 
     fn cancel(&self, slot: Slot) -> bool {
-        let call = self.state.calls.lock().remove(&slot);
+        let call = self.calls.lock().remove(&slot);
         let running = call.and_then(|call| call.running.lock().take());
-        let made = self.state.made.lock().remove(&slot);
+        let made = self.made.lock().remove(&slot);
         running.is_some() || made.is_some()
     }
 
     /// Gives up every call and closes every database of this environment.
     fn end(&self) {
-        self.state.ended.store(true, Ordering::Release);
-        self.state.woken.lock().clear();
-        let handles: Vec<_> = self.state.handles.lock().drain(..).filter_map(|handle| handle.upgrade()).collect();
+        self.ended.store(true, Ordering::Release);
+        self.woken.lock().clear();
+        let handles: Vec<_> = self.handles.lock().drain(..).filter_map(|handle| handle.upgrade()).collect();
         close_all(handles);
-        let calls = std::mem::take(&mut *self.state.calls.lock());
+        let calls = std::mem::take(&mut *self.calls.lock());
         drop(calls);
-        let made = std::mem::take(&mut *self.state.made.lock());
+        let made = std::mem::take(&mut *self.made.lock());
         drop(made);
     }
-}
 
-impl State {
     /// The answers that have arrived, as `[slot, kind, answer, ..]`; empty when there are none.
-    fn gather(&self) -> (String, bool) {
+    fn gather(&self) -> String {
         let mut text = String::new();
         // Before the queue is looked at: whoever wakes a call from here on rings again.
         self.rung.store(false, Ordering::Release);
@@ -164,7 +159,10 @@ impl State {
         if !text.is_empty() {
             text.push(']');
         }
-        (text, !self.woken.lock().is_empty())
+        if !self.woken.lock().is_empty() {
+            self.ring();
+        }
+        text
     }
 }
 
@@ -227,23 +225,21 @@ impl ToNapiValue for JsText {
 /// Opens the door of this environment; `answered` is called with each text of answers.
 #[napi]
 pub fn attach(env: Env, answered: Function<'_, JsText, ()>) -> napi::Result<External<Arc<Port>>> {
-    let state = Arc::new(State::default());
-    let gathering = Arc::clone(&state);
-    let port = Arc::new_cyclic(|port: &Weak<Port>| {
-        let port = port.clone();
-        let bell = answered.build_threadsafe_function::<()>().weak::<true>().callee_handled::<false>().build_callback(
-            move |_| {
-                let (text, more) = gathering.gather();
-                if let Some(port) = port.upgrade().filter(|_| more) {
-                    port.ring();
-                }
-                Ok(JsText(text))
-            },
-        );
-        Port { bell: bell.expect("a function can be made thread-safe while its environment lives"), state }
-    });
-    env.add_env_cleanup_hook(Arc::clone(&port), |port| port.end())?;
-    Ok(External::new(port))
+    export("attach", || {
+        let port = Arc::new(Port::default());
+        let gathering = Arc::downgrade(&port);
+        let gather = move || gathering.upgrade().map_or_else(String::new, |port| port.gather());
+        let bell = answered.build_threadsafe_function::<()>().weak::<true>().callee_handled::<false>();
+        let bell = bell.build_callback(move |_| Ok(JsText(caught("answers", || Ok(gather())).unwrap_or_default())));
+        let bell = bell.map_err(refused)?;
+        assert!(port.bell.set(bell).is_ok(), "the port is new");
+        env.add_env_cleanup_hook(Arc::clone(&port), |port| port.end()).map_err(refused)?;
+        Ok(External::new(port))
+    })
+}
+
+fn refused(error: napi::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "Node refused what an environment needs").with("reason", error.reason.clone())
 }
 
 /// Gives up the call `slot`; answers whether it was still under way.

@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 
 use kappa_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 
-use crate::guard::panicked;
+use crate::guard::{caught, panic_if_armed};
 
 /// Reads that may wait for a reader.
 const MAX_WAITING: usize = 100_000;
@@ -77,7 +76,10 @@ pub fn spawn(job: impl FnOnce() + Send + 'static) -> Result<()> {
 }
 
 fn run<T>(name: &'static str, job: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| Err(panicked(name, &*panic)))
+    caught(name, || {
+        panic_if_armed(name, ":work");
+        job()
+    })
 }
 
 async fn answer<T>(name: &'static str, receiver: Result<oneshot::Receiver<Result<T>>>) -> Result<T> {
