@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use kappa_core::Result;
-use kappa_core::random::{Control, Histogram, HistogramRequest};
+use kappa_core::random::{Control, Histogram, HistogramRequest, parallelism};
 use napi::bindgen_prelude::{External, Float64Array};
 use napi_derive::napi;
 use serde::Deserialize;
@@ -35,7 +35,9 @@ impl Asked {
             .into_iter()
             .fold(request, |request, (start, end)| request.range(RangeInclusive::new(start, end)));
         request = self.seed.into_iter().fold(request, HistogramRequest::seed);
-        request = self.threads.into_iter().fold(request, HistogramRequest::threads);
+        // One processor is left to the event loop, which answers requests meanwhile.
+        let threads = self.threads.unwrap_or_else(|| parallelism().saturating_sub(1).max(1));
+        request = request.threads(threads);
         match self.method {
             Some(method) => Ok(request.method(method.parse()?)),
             None => Ok(request),
