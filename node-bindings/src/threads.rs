@@ -14,6 +14,9 @@ use crate::guard::{caught, panic_if_armed};
 const MAX_WAITING: usize = 100_000;
 /// Long pieces of work at a time, over the whole process.
 const MAX_LONG: usize = 64;
+/// How often an idle reader looks again before it sleeps. Callers that await one read after another come back within
+/// microseconds, and waking a thread takes longer than the read.
+const PATIENCE: usize = 40;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -112,14 +115,25 @@ impl Readers {
 
     fn work(&self) -> ! {
         let mut state = self.state.lock();
+        let mut patience = PATIENCE;
         loop {
             match state.jobs.pop_front() {
                 Some(job) => {
                     drop(state);
                     job();
+                    patience = PATIENCE;
                     state = self.state.lock();
                 }
-                None => self.arrived.wait(&mut state),
+                None if patience > 0 => {
+                    patience -= 1;
+                    drop(state);
+                    std::thread::yield_now();
+                    state = self.state.lock();
+                }
+                None => {
+                    self.arrived.wait(&mut state);
+                    patience = PATIENCE;
+                }
             }
         }
     }
