@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict')
 const { test } = require('node:test')
-const { kappa, inner, directory, failure } = require('./support.cjs')
+const { kappa, inner, directory } = require('./support.cjs')
 
 const { Kappa } = kappa
 const { parseExactly, jsonText } = inner('text.cjs')
@@ -61,18 +61,12 @@ test('text is read with all its digits, or refused', () => {
   const tricky = '{"a":"\u{F8FF}whole:7","b":12345678901234567890,"c":"\u{F8FF}whole::8"}'
   assert.deepEqual(parseExactly(tricky), { a: '\u{F8FF}whole:7', b: 12345678901234567890n, c: '\u{F8FF}whole::8' })
   for (const number of ['1e400', '-1e400', '0.1234567890123456789', '12345678901234567.5', '1e-400']) {
-    assert.throws(() => parseExactly(`{"a":${number}}`), { code: 'unsupported', context: { number } }, number)
+    const refused = { code: 'unsupported', context: { number }, message: /numbers: 'nearest'/ }
+    assert.throws(() => parseExactly(`{"a":${number}}`), refused, number)
   }
 })
 
 test('what is written has all its digits', () => {
   assert.equal(jsonText({ a: 2n ** 70n, b: 'x', c: [undefined === 1, null], d: undefined }), `{"a":${2n ** 70n},"b":"x","c":[false,null]}`)
   assert.equal(jsonText({ a: { toJSON: () => ({ b: 1n }) } }), '{"a":{"b":1}}')
-})
-
-test('a document that holds what JavaScript cannot is an error of its own call only', async () => {
-  const { settle } = inner('port.cjs')
-  assert.equal(settle, undefined, 'answers come in through native code alone')
-  const error = await failure(async () => parseExactly('[1e999]'))
-  assert.match(error.message, /numbers: 'nearest'/)
 })
