@@ -218,13 +218,16 @@ fn children_of_a_dead_owner_keep_nothing() {
     rustix::process::kill_process(child, Signal::KILL).expect("it lived all the time");
 }
 
-/// A worker forked from a process with an open handle, as gunicorn does, must be able to use that handle.
+/// A worker forked from a process with an open handle, as gunicorn does, must be able to use that handle; also where
+/// the fork came while other threads of its parent held every lock there is.
 #[test]
 fn a_forked_child_becomes_a_client_of_its_own() {
     let place = tempfile::tempdir().unwrap();
     let mut owner = Member::open(place.path());
     let mut client = Member::open(place.path());
     let mut expected = Vec::new();
+    owner.must(&Order::Load { name: "o".into(), threads: 3 });
+    client.must(&Order::Load { name: "c".into(), threads: 3 });
     for round in 0..database::rounds(5) {
         for (name, member) in [("owner", &mut owner), ("client", &mut client)] {
             let tag = format!("{name}{round}");
@@ -236,9 +239,34 @@ fn a_forked_child_becomes_a_client_of_its_own() {
             expected.push(tag);
         }
     }
-    assert_eq!(owner.tags(), expected);
+    owner.must(&Order::StopLoad);
+    client.must(&Order::StopLoad);
+    expected.extend(acked(&[&owner, &client]));
+    once_each(&owner.tags(), &expected);
     assert_eq!(client.end(), Some(0));
     assert_eq!(owner.end(), Some(0));
+}
+
+/// A shop whose takeover takes as long as reading all its data is closed after each crash.
+#[test]
+fn a_takeover_of_many_documents_is_quick() {
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = Member::open(place.path());
+    let mut client = Member::open(place.path());
+    let hundreds = if database::rounds(1) > 1 { 1_000 } else { 40 };
+    for hundred in 0..hundreds {
+        owner.must(&Order::CreateAll((0..100).map(|n| format!("{hundred}-{n}")).collect()));
+    }
+    client.must(&Order::Create("before".into()));
+    owner.kill();
+    client.must(&Order::Load { name: "after".into(), threads: 1 });
+    client.await_news(|news| !news.is_empty());
+    client.must(&Order::StopLoad);
+    let took = longest(&[&client]);
+    tell(&format!("documents={} takeover={took} ms", hundreds * 100));
+    assert!(took < 2_000, "the takeover took {took} ms");
+    assert_eq!(client.info().0, "owner");
+    acked(&[&client]);
 }
 
 /// Two handles of one process must not fight over the lock, nor close each other.
