@@ -18,9 +18,16 @@ pub fn fork(kappa: &Kappa, forked: Forked) -> Told {
                 // SAFETY: waits for a signal.
                 unsafe { libc::pause() };
             },
-            Forked::Creates(tag) => {
+            Forked::Creates(ref tag) => {
                 let created = kappa.collection(THINGS).and_then(|things| things.create(json!({ "tag": tag })).wait());
                 i32::from(created.is_err())
+            }
+            Forked::Opens { ref directory, ref tag } => {
+                let create = |kappa: Kappa| {
+                    let things = kappa.collection(THINGS)?;
+                    things.create(json!({ "tag": tag })).wait().and_then(|_| kappa.close())
+                };
+                i32::from(Kappa::open(directory).and_then(create).is_err())
             }
         };
         // The handle of the child is dropped as that of a program is which ends normally.
@@ -30,7 +37,7 @@ pub fn fork(kappa: &Kappa, forked: Forked) -> Told {
     }
     let status = match forked {
         Forked::Idles => None,
-        Forked::Creates(_) => Some(wait_for(pid)),
+        Forked::Creates(_) | Forked::Opens { .. } => Some(wait_for(pid)),
     };
     Told::Forked { pid, status }
 }

@@ -53,6 +53,8 @@ pub enum Forked {
     Idles,
     /// Uses the handle of its parent, then ends as a process does that runs its destructors.
     Creates(String),
+    /// Opens the directory by itself and creates a document, then ends.
+    Opens { directory: std::path::PathBuf, tag: String },
 }
 
 /// What a member says.

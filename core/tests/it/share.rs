@@ -7,7 +7,7 @@ use kappa_core::{ErrorKind, Kappa, Mode, Options};
 use rustix::process::Signal;
 
 use crate::database::{self, open, small, tell};
-use crate::member::{Member, Order, Told};
+use crate::member::{Forked, Member, Order, Told};
 
 /// The tags that were answered; every call that failed is a failure of the test.
 fn acked(members: &[&Member]) -> Vec<String> {
@@ -209,7 +209,7 @@ fn children_of_a_dead_owner_keep_nothing() {
     let mut owner = Member::open(place.path());
     let mut client = Member::open(place.path());
     client.must(&Order::Create("a".into()));
-    let Told::Forked { pid, .. } = owner.must(&Order::Fork(crate::member::Forked::Idles)) else { panic!() };
+    let Told::Forked { pid, .. } = owner.must(&Order::Fork(Forked::Idles)) else { panic!() };
     owner.kill();
     client.must(&Order::Create("b".into()));
     assert_eq!(client.info(), ("owner".into(), client.pid()));
@@ -218,8 +218,8 @@ fn children_of_a_dead_owner_keep_nothing() {
     rustix::process::kill_process(child, Signal::KILL).expect("it lived all the time");
 }
 
-/// A worker forked from a process with an open handle, as gunicorn does, must be able to use that handle; also where
-/// the fork came while other threads of its parent held every lock there is.
+/// A worker forked from a process with an open handle, as gunicorn does, must be able to use that handle, or one
+/// of its own; also where the fork came while other threads of its parent held every lock there is.
 #[test]
 fn a_forked_child_becomes_a_client_of_its_own() {
     let place = tempfile::tempdir().unwrap();
@@ -231,7 +231,11 @@ fn a_forked_child_becomes_a_client_of_its_own() {
     for round in 0..database::rounds(5) {
         for (name, member) in [("owner", &mut owner), ("client", &mut client)] {
             let tag = format!("{name}{round}");
-            let told = member.must(&Order::Fork(crate::member::Forked::Creates(tag.clone())));
+            let forked = match round % 2 {
+                0 => Forked::Creates(tag.clone()),
+                _ => Forked::Opens { directory: place.path().to_owned(), tag: tag.clone() },
+            };
+            let told = member.must(&Order::Fork(forked));
             assert!(matches!(told, Told::Forked { status: Some(0), .. }), "{told:?}");
             expected.push(tag);
             let tag = format!("{name}{round}-parent");
