@@ -8,7 +8,7 @@ use crate::database::THINGS;
 use crate::member::{Forked, Told};
 
 /// Forks; tells the child's number, and how it ended where it ends by itself: -1 for one that hangs.
-pub fn fork(kappa: &Kappa, forked: Forked) -> Told {
+pub fn fork(kappa: &Kappa, forked: &Forked) -> Told {
     // SAFETY: the child does what children of `os.fork` do: it goes on in this process's code with one thread. It ends
     // in `_exit` and so never returns into the test harness.
     let pid = unsafe { libc::fork() };
@@ -18,11 +18,11 @@ pub fn fork(kappa: &Kappa, forked: Forked) -> Told {
                 // SAFETY: waits for a signal.
                 unsafe { libc::pause() };
             },
-            Forked::Creates(ref tag) => {
+            Forked::Creates(tag) => {
                 let created = kappa.collection(THINGS).and_then(|things| things.create(json!({ "tag": tag })).wait());
                 i32::from(created.is_err())
             }
-            Forked::Opens { ref directory, ref tag } => {
+            Forked::Opens { directory, tag } => {
                 let create = |kappa: Kappa| {
                     let things = kappa.collection(THINGS)?;
                     things.create(json!({ "tag": tag })).wait().and_then(|_| kappa.close())

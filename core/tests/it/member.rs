@@ -200,6 +200,14 @@ impl Member {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Stops it, and waits until it stands.
+    pub fn stop(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let (_, status) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "{status:?}");
+    }
+
     /// Kills it as the system does when memory is short.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -308,7 +316,7 @@ impl State {
                     }
                 });
             }
-            Order::Fork(forked) => return Ok(crate::forking::fork(&kappa, forked)),
+            Order::Fork(forked) => return Ok(crate::forking::fork(&kappa, &forked)),
             Order::Close => kappa.close()?,
         }
         Ok(Told::Done)

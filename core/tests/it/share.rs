@@ -163,7 +163,7 @@ fn a_stopped_owner_is_never_robbed() {
     let mut owner = Member::open(place.path());
     let mut client = Member::open_as(place.path(), "auto", 700);
     client.must(&Order::Create("before".into()));
-    owner.signal(Signal::STOP);
+    owner.stop();
     let told = client.ask(&Order::Create("doubt".into()));
     assert!(matches!(&told, Told::Failed { kind, .. } if kind == "ambiguous"), "{told:?}");
     let told = client.ask(&Order::Tags);
