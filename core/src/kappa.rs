@@ -24,8 +24,12 @@ pub struct Kappa(Arc<dyn Executor>);
 impl Kappa {
     /// Opens the database in `directory`, made if it is not there, with default options.
     ///
+    /// Any number of processes of one user on one host may have it open: the first one owns it, the others ask that
+    /// one, and when it ends one of them takes its place. A handle goes on working in a forked child, as a client;
+    /// a process that was forked from an owner never becomes one itself.
+    ///
     /// # Errors
-    /// `Locked` with the holder's pid; `Damaged` with file and offset; `Unavailable` when the
+    /// `Unavailable` with the owner's pid when it does not answer within the deadline; `Damaged` with file and offset; `Unavailable` when the
     /// directory cannot be used.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(directory, &Options::default(), &Env::default())
@@ -34,7 +38,8 @@ impl Kappa {
     /// Opens with the caller's options and doors to the outside.
     ///
     /// # Errors
-    /// As [`Kappa::open`]; `Unsupported` for a durability the engine does not give.
+    /// As [`Kappa::open`]; `Locked` with the owner's pid where [`Mode::Owner`](crate::Mode::Owner) was asked for and
+    /// another process owns the directory; `Unsupported` for a durability the engine does not give.
     pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
         let directory = directory.as_ref();
         let unusable = |error: std::io::Error| {
