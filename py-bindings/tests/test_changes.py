@@ -97,17 +97,28 @@ def test_tasks_follow_and_are_released(run: Any) -> None:
             changes.close()
             assert await following == "ended"
             assert seen == [str(number) for number in range(600)]
-            async with db.changes() as left:
-                waiting = asyncio.ensure_future(anext(left))
-                await asyncio.sleep(0)
-            with pytest.raises(StopAsyncIteration):
-                await waiting
             closing = asyncio.ensure_future(anext(db.changes()))
             await asyncio.sleep(0)
         with pytest.raises(kappa_core.ClosedError):
             await closing
 
     run(steps())
+
+
+def test_a_close_wakes_who_waits_at_once(run: Any) -> None:
+    """Maintenance commits now and then, which would hide a close that wakes nobody: here they would be waited for each time."""
+
+    async def steps() -> None:
+        async with aio.in_memory() as db:
+            for number in range(100):
+                async with db.changes() as left:
+                    waiting = asyncio.ensure_future(anext(left))
+                    for _ in range(number % 10):
+                        await asyncio.sleep(0)
+                with pytest.raises(StopAsyncIteration):
+                    await waiting
+
+    run(steps(), within=20)
 
 
 def test_a_task_that_is_cancelled_loses_no_change(run: Any) -> None:
