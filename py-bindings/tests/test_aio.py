@@ -46,7 +46,7 @@ def test_opening_by_await_and_by_async_with(tmp_path: Path, run: Any) -> None:
         db = await aio.open(tmp_path / "data")
         assert (await db.info())["durability"] == "synced"
         with pytest.raises(kappa_core.LockedError):
-            await aio.open(tmp_path / "data")
+            await aio.open(tmp_path / "data", mode="owner")
         async with db:
             await db.ready()
             assert await db.check() == []
