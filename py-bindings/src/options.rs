@@ -1,6 +1,6 @@
 //! The options of a database by the names of core's.
 
-use kappa_core::{Durability, Error, Mode, Options, Result, ViewKind};
+use kappa_core::{Error, Options, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -16,9 +16,9 @@ pub fn options(given: &Bound<'_, PyDict>) -> Result<(Options, Reader)> {
             continue;
         }
         match text("option", &name)?.as_str() {
-            "durability" => options.durability = durability(&text("durability", &value)?)?,
-            "mode" => options.mode = mode(&text("mode", &value)?)?,
-            "view" => options.view = view(&text("view", &value)?)?,
+            "durability" => options.durability = text("durability", &value)?.parse()?,
+            "view" => options.view = text("view", &value)?.parse()?,
+            "mode" => options.mode = text("mode", &value)?.parse()?,
             "decimals" => reader.decimals = flag("decimals", &value)?,
             "deadline" => options.deadline = duration("deadline", &value)?,
             "log_retention" => options.log_retention = duration("log_retention", &value)?,
@@ -32,24 +32,4 @@ pub fn options(given: &Bound<'_, PyDict>) -> Result<(Options, Reader)> {
         }
     }
     Ok((options, reader))
-}
-
-fn durability(name: &str) -> Result<Durability> {
-    let all = [Durability::Written, Durability::Synced, Durability::Replicated];
-    let found = all.into_iter().find(|durability| durability.name() == name);
-    found.ok_or_else(|| Error::invalid("the durability is written, synced or replicated").with("durability", name))
-}
-
-fn mode(name: &str) -> Result<Mode> {
-    match name {
-        "auto" => Ok(Mode::Auto),
-        "owner" => Ok(Mode::Owner),
-        "client" => Ok(Mode::Client),
-        _ => Err(Error::invalid("the mode is auto, owner or client").with("mode", name)),
-    }
-}
-
-fn view(name: &str) -> Result<ViewKind> {
-    let found = [ViewKind::Sled, ViewKind::Memory].into_iter().find(|view| view.name() == name);
-    found.ok_or_else(|| Error::invalid("the view is sled or memory").with("view", name))
 }

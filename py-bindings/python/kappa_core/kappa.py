@@ -103,7 +103,7 @@ def open(
     decimals: read numbers with a fraction as ``Decimal`` with all digits, and accept ``Decimal``.
     deadline: how long a write waits for room before it raises ``OverloadedError``, and any call for another process that
     owns the directory before it raises ``UnavailableError`` or, where it wrote, ``AmbiguousError``; 10 s.
-    The others bound memory and disk; 16 MiB of writes may wait, and two memtables and a cache have 32 MiB each.
+    The others bound memory and disk; 16 MiB of writes may wait, and two memtables have 48 MiB each and a cache 32.
 
     Raises ``LockedError`` when another process owns it and this one must, and ``DamagedError`` naming file and offset.
     """
