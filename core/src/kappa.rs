@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::memory::MemoryEngine;
+#[cfg(unix)]
+use crate::env::fork;
 use crate::env::{Env, Files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::local::{About, Local};
@@ -64,8 +66,16 @@ impl Kappa {
     /// A database in memory: gone when the last handle is.
     ///
     /// # Errors
-    /// `Unavailable` when the system gives no threads.
+    /// `Unavailable` when the system gives no threads; `Unsupported` in a fork of a process that had a database open.
     pub fn in_memory(options: &Options, env: &Env) -> Result<Self> {
+        #[cfg(unix)]
+        {
+            if fork::engine_lost() {
+                let message = "this process was forked from one that had a database open and cannot have one in memory; start a fresh process";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            fork::engine_started();
+        }
         let mut database = [0; 16];
         env.entropy.fill(&mut database);
         let about = About { database, view: "memory", recovery: Vec::new() };
