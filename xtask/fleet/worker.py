@@ -76,12 +76,13 @@ def follow(directory: str, accounts: Path) -> None:
 def check(directory: str, accounts: Path) -> None:
     with kappa_core.open(directory) as db:
         documents = list(db.collection("orders").list())
-        newest = db.info()["newest"]
         assert db.check() == []
-        feed = db.changes(start="oldest")
+        last = db.collection("ends").create({})["id"]
         history = []
-        while not history or history[-1]["version"] != newest:
-            history.append(next(feed))
+        for change in db.changes(start="oldest"):
+            if change["id"] == last:
+                break
+            history.append(change)
     lines = [line for file in accounts.glob("*.txt") for line in file.read_text().splitlines()]
     made = {line.split(" ", 1)[1] for line in lines if line.startswith("made ")}
     paid = {line.split(" ", 1)[1] for line in lines if line.startswith("paid ")}
