@@ -13,10 +13,13 @@ const END = '})'
 /** Runs `code` with a database `db` in `path` of a process of its own. */
 const withDatabase = (code, path, more) => run(`${OPEN}${code}${END}`, { args: [path], ...more })
 
+/** Says at the very end whether the database was closed by then. */
+const WATCH = `process.on('exit', () => { try { db.info(); console.log('open') } catch (error) { console.log(error.code) } });`
+
 async function ended(t, code, exit, check = () => {}) {
   for (let round = 0; round < rounds; round++) {
     const path = directory(t)
-    const result = await withDatabase(code, path)
+    const result = await withDatabase(WATCH + code, path)
     const what = `round ${round}: ${JSON.stringify(result)}`
     assert.deepEqual([result.exit, result.signal], [exit, null], what)
     const db = await Kappa.open(path)
@@ -29,12 +32,15 @@ async function ended(t, code, exit, check = () => {}) {
   }
 }
 
-const clean = (db, _, what) => assert.deepEqual(db.info().recovery, [], what)
+function clean(db, { stdout }, what) {
+  assert.match(stdout, /closed\n$/, what)
+  assert.deepEqual(db.info().recovery, [], what)
+}
 
 test('a script that is done ends, although its database is open and idle', async (t) => {
-  await ended(t, "await db.users.create({ id: 'a' }); await db.users.get('a')", 0, async (db, _, what) => {
+  await ended(t, "await db.users.create({ id: 'a' }); await db.users.get('a')", 0, async (db, result, what) => {
     assert.deepEqual(await db.users.get('a'), { id: 'a' }, what)
-    clean(db, _, what)
+    clean(db, result, what)
   })
 })
 
@@ -44,7 +50,7 @@ test('a script that closed its database ends', async (t) => {
 
 test('a pending answer keeps the process alive until it is there', async (t) => {
   await ended(t, "db.users.create({ id: 'a' }).then(() => process.stdout.write('durable'))", 0, (_, { stdout }, what) => {
-    assert.equal(stdout, 'durable', what)
+    assert.equal(stdout, 'durableclosed\n', what)
   })
 })
 
@@ -54,9 +60,9 @@ test('process.exit with promises pending keeps its exit code, and what was ackno
     for (let n = 0; n < 64; n++) db.users.create({ n }).catch(() => {})
     db.users.list().toArray().catch(() => {}); db.changes().next().catch(() => {}); histogram(10 ** 9).catch(() => {})
     process.exit(7)`
-  await ended(t, code, 7, async (db, _, what) => {
+  await ended(t, code, 7, async (db, result, what) => {
     assert.deepEqual(await db.users.get('acknowledged'), { id: 'acknowledged' }, what)
-    clean(db, _, what)
+    clean(db, result, what)
   })
 })
 
@@ -66,10 +72,10 @@ test('process.exit on the way through an answer keeps its exit code', async (t) 
 
 test('an uncaught exception ends the process with code 1, and the database cleanly', async (t) => {
   const code = "await db.users.create({ id: 'a' }); db.users.create({}); setImmediate(() => { throw new Error('mine') })"
-  await ended(t, code, 1, async (db, { stderr }, what) => {
-    assert.match(stderr, /mine/, what)
+  await ended(t, code, 1, async (db, result, what) => {
+    assert.match(result.stderr, /mine/, what)
     assert.deepEqual(await db.users.get('a'), { id: 'a' }, what)
-    clean(db, { stderr }, what)
+    clean(db, result, what)
   })
 })
 
