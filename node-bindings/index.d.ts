@@ -211,6 +211,11 @@ export interface ChangesOptions extends CallOptions {
 }
 
 export interface OpenOptions extends CallOptions {
+  /**
+   * `auto` (the default) shares the directory with the other processes that open it; `owner` insists on having it
+   * alone, `client` on asking the process that has it.
+   */
+  mode?: 'auto' | 'owner' | 'client' | null
   /** When an answer may leave: `written` survives the death of the process, `synced` (the default) a power cut. */
   durability?: 'written' | 'synced' | 'replicated' | null
   /** Where documents are kept for reading: `sled` (the default) holds more than memory does. */
@@ -245,6 +250,9 @@ export interface Info {
   /** The oldest version that a feed may still start behind. */
   oldest: string
   partitions: number
+  /** `owner` where this process has the data directory open; `client` where it asks the one that has. */
+  role: 'owner' | 'client'
+  ownerPid: number
   /** What recovery found at open, in words; empty after a clean end. */
   recovery: string[]
 }

@@ -6,19 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::Engine;
-use crate::engine::local::LocalEngine;
 use crate::engine::memory::MemoryEngine;
-use crate::env::lock::DirectoryLock;
 use crate::env::{Env, Files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::local::{About, Local};
+#[cfg(unix)]
+use crate::executor::share::{Setting, Share};
 use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
 use crate::operation::{Answer, CollectionInfo, CollectionName, Operation};
 use crate::options::Options;
 use crate::store::handle::{Batch, Collection, Products, Users, unexpected};
-
-/// Where the only partition lies within the data directory.
-const PARTITION: &str = "partition-0000";
 
 /// One open database. Cloning shares it; the last clone that is dropped closes it.
 #[derive(Clone, Debug)]
@@ -45,15 +42,18 @@ impl Kappa {
             error.with("directory", directory.display())
         };
         create_durably(&*env.files, directory).map_err(unusable)?;
-        let lock = DirectoryLock::take(directory)?;
-        let (engine, report) =
-            LocalEngine::open(directory.join(PARTITION), options.local(lock.same_boot())?, env.clone())?;
-        lock.settle();
-        for finding in &report.findings {
-            tracing::warn!(finding, "recovered");
-        }
-        let about = About { database: engine.database(), view: options.view.name(), recovery: report.findings };
-        Ok(Self(Arc::new(Local::start(Arc::new(engine), about, Some(lock), options, env)?)))
+        let executor: Arc<dyn Executor> = {
+            #[cfg(unix)]
+            {
+                let setting = Setting { directory: directory.to_owned(), options: options.clone(), env: env.clone() };
+                Arc::new(Share::open(setting)?)
+            }
+            #[cfg(not(unix))]
+            {
+                Arc::new(Local::open(directory, crate::env::lock::DirectoryLock::take(directory)?, options, env)?)
+            }
+        };
+        Ok(Self(executor))
     }
 
     /// A database in memory: gone when the last handle is.
@@ -161,6 +161,10 @@ fn create_durably(files: &dyn Files, directory: &Path) -> std::io::Result<()> {
         made.push(level);
     }
     files.create_dir_all(directory)?;
+    #[cfg(unix)]
+    if !made.is_empty() {
+        crate::env::socket::make_private(directory)?;
+    }
     for level in made {
         let parent = level.parent().filter(|parent| !parent.as_os_str().is_empty());
         files.sync_dir(parent.unwrap_or(Path::new(".")))?;

@@ -26,6 +26,6 @@ pub use operation::{
     Answer, CollectionInfo, CollectionName, Definition, Entry, FailedIndex, IndexDefinition, ListRequest, Operation,
     Order, Page, Version,
 };
-pub use options::{Options, ViewKind};
+pub use options::{Mode, Options, ViewKind};
 pub use store::document::{Document, IntoDocument};
 pub use store::handle::{Batch, Collection, Entries, List, Products, Users, WriteOptions};

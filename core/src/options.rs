@@ -1,11 +1,12 @@
 //! Settings of a database: plain data with defaults that need no change.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::engine::Durability;
-use crate::engine::local::LocalOptions;
 use crate::engine::local::log::LogOptions;
 use crate::engine::local::view::ViewOptions;
+use crate::engine::local::{COMPARE_FIRST_KEYS, LocalOptions};
 use crate::error::{Error, Result};
 
 /// A smaller memtable would be drained all the time.
@@ -31,16 +32,63 @@ impl ViewKind {
     }
 }
 
+impl FromStr for ViewKind {
+    type Err = Error;
+
+    /// The kind with this stable text; `InvalidInput` where there is none.
+    fn from_str(name: &str) -> Result<Self> {
+        let found = [Self::Sled, Self::Memory].into_iter().find(|view| view.name() == name);
+        found.ok_or_else(|| Error::invalid("the view is sled or memory").with("view", name))
+    }
+}
+
+/// Who answers the calls of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// This process where no other one owns the data directory, else the owner; when that one ends, one of the others
+    /// takes its place.
+    #[default]
+    Auto,
+    /// This process alone: where another one owns the directory, opening it fails with `Locked`.
+    Owner,
+    /// Another process: where none owns the directory, calls fail with `Unavailable`.
+    Client,
+}
+
+impl Mode {
+    /// The stable text of this mode.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Owner => "owner",
+            Self::Client => "client",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = Error;
+
+    /// The mode with this stable text; `InvalidInput` where there is none.
+    fn from_str(name: &str) -> Result<Self> {
+        let found = [Self::Auto, Self::Owner, Self::Client].into_iter().find(|mode| mode.name() == name);
+        found.ok_or_else(|| Error::invalid("the mode is auto, owner or client").with("mode", name))
+    }
+}
+
 /// Settings that are given at open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Whether this process may own the data directory, and whether it may ask another one that does.
+    pub mode: Mode,
     /// When an answer may leave.
     pub durability: Durability,
     /// What answers reads.
     pub view: ViewKind,
     /// Bytes of operations that may wait for the committer, over the whole process.
     pub intake_bytes: usize,
-    /// How long a call waits for room before it answers `Overloaded`.
+    /// How long a call waits for room before it answers `Overloaded`, and for another process that owns the directory
+    /// before it answers `Unavailable`, or `Ambiguous` where it wrote.
     pub deadline: Duration,
     /// Two memtables of this size hold what is not in the view's store yet.
     pub memtable_bytes: usize,
@@ -59,11 +107,12 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            mode: Mode::Auto,
             durability: Durability::Synced,
             view: ViewKind::Sled,
             intake_bytes: 16 << 20,
             deadline: Duration::from_secs(10),
-            memtable_bytes: 32 << 20,
+            memtable_bytes: 48 << 20,
             cache_bytes: 32 << 20,
             log_retention_bytes: 1 << 30,
             log_retention: Duration::from_hours(7 * 24),
@@ -99,6 +148,7 @@ impl Options {
             cache_bytes: self.cache_bytes,
             ..ViewOptions::default()
         };
-        Ok(LocalOptions { log, view, view_kind: self.view, same_boot, room_wait: self.deadline })
+        let (view_kind, room_wait) = (self.view, self.deadline);
+        Ok(LocalOptions { log, view, view_kind, same_boot, compare_first_keys: COMPARE_FIRST_KEYS, room_wait })
     }
 }

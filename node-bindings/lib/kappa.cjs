@@ -10,7 +10,7 @@ const { Batch } = require('./batch.cjs')
 const { Changes } = require('./changes.cjs')
 
 const OPEN_OPTIONS = [
-  'durability', 'view', 'intakeBytes', 'deadline', 'memtableBytes', 'cacheBytes', 'logRetentionBytes', 'logRetention',
+  'mode', 'durability', 'view', 'intakeBytes', 'deadline', 'memtableBytes', 'cacheBytes', 'logRetentionBytes', 'logRetention',
   'segmentBytes', 'mergeBytes',
 ]
 const OWN_OPTIONS = ['numbers', 'signal']
@@ -102,7 +102,7 @@ async function open(path, given) {
   for (const name of OPEN_OPTIONS) {
     const value = options[name]
     if (value === undefined || value === null) continue
-    const isName = name === 'durability' || name === 'view'
+    const isName = name === 'mode' || name === 'durability' || name === 'view'
     settings[name] = isName ? check.text(value, name) : check.optionalNatural(value, name)
   }
   const made = await call(

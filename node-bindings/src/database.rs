@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use kappa_core::env::Env;
-use kappa_core::{Durability, Error, Kappa, Options, Result, ViewKind};
+use kappa_core::{Kappa, Options, Result};
 use napi::bindgen_prelude::External;
 use napi_derive::napi;
 use serde::Deserialize;
@@ -78,6 +78,7 @@ pub fn close_all(handles: Vec<Arc<Handle>>) {
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct OpenOptions {
+    mode: String,
     durability: String,
     view: String,
     intake_bytes: usize,
@@ -95,6 +96,7 @@ impl Default for OpenOptions {
         let options = Options::default();
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
+            mode: options.mode.name().to_owned(),
             durability: options.durability.name().to_owned(),
             view: options.view.name().to_owned(),
             intake_bytes: options.intake_bytes,
@@ -112,17 +114,10 @@ impl Default for OpenOptions {
 impl OpenOptions {
     fn parse(json: &str) -> Result<Options> {
         let given: Self = serde_json::from_str(json).map_err(malformed("an option is unknown or has a wrong value"))?;
-        let durabilities = [Durability::Written, Durability::Synced, Durability::Replicated];
-        let durability = durabilities.into_iter().find(|level| level.name() == given.durability).ok_or_else(|| {
-            let error = Error::invalid("the durability is written, synced or replicated");
-            error.with("durability", &given.durability)
-        })?;
-        let views = [ViewKind::Sled, ViewKind::Memory];
-        let view = views.into_iter().find(|view| view.name() == given.view);
-        let view = view.ok_or_else(|| Error::invalid("the view is sled or memory").with("view", &given.view))?;
         Ok(Options {
-            durability,
-            view,
+            mode: given.mode.parse()?,
+            durability: given.durability.parse()?,
+            view: given.view.parse()?,
             intake_bytes: given.intake_bytes,
             deadline: Duration::from_millis(given.deadline),
             memtable_bytes: given.memtable_bytes,

@@ -2,7 +2,6 @@
 'use strict'
 
 const assert = require('node:assert/strict')
-const path = require('node:path')
 const { test } = require('node:test')
 const { kappa, directory, run, rounds } = require('./support.cjs')
 
@@ -196,13 +195,29 @@ test('a database that nobody holds any more is closed by the garbage collector, 
   assert.equal(result.stdout.trim(), '{"id":"a"}', JSON.stringify(result))
 })
 
-test('the second process is told who owns the directory', async (t) => {
+test('a second process shares the directory, or is told who has it', { timeout: 60_000 }, async (t) => {
   const place = directory(t)
   const db = await Kappa.open(place)
-  const { stderr, exit } = await withDatabase('', place)
-  assert.equal(exit, 1)
-  assert.match(stderr, /LockedError/)
-  assert.match(stderr, new RegExp(`pid=${process.pid}`))
+  await db.users.create({ id: 'first' })
+  const changes = db.changes()
+  const code = `
+    const { role, ownerPid } = db.info()
+    const seen = db.changes({ start: 'oldest' })
+    await db.users.create({ id: 'second', big: 2n ** 64n })
+    const ids = [(await seen.next()).value.id, (await seen.next()).value.id]
+    const { code } = await db.users.update('none', {}).catch((error) => error)
+    console.log(JSON.stringify([role, ownerPid, db.users.getSync('first'), await db.users.count(), ids, code]))`
+  const shared = await withDatabase(code, place)
+  const expected = ['client', process.pid, { id: 'first' }, 2, ['first', 'second'], 'not_found']
+  assert.equal(shared.stdout.trim(), JSON.stringify(expected), JSON.stringify(shared))
+  assert.equal(shared.exit, 0)
+  assert.equal((await changes.next()).value.id, 'second')
+  assert.deepEqual(db.users.getSync('second'), { id: 'second', big: 2n ** 64n })
+
+  const alone = await run("require('kappa-core').Kappa.open(process.argv[1], { mode: 'owner' })", { args: [place] })
+  assert.equal(alone.exit, 1)
+  assert.match(alone.stderr, /LockedError/)
+  assert.match(alone.stderr, new RegExp(`pid=${process.pid}`))
+  await changes.return()
   await db.close()
-  assert.equal(path.isAbsolute(place), true)
 })

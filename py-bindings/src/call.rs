@@ -51,13 +51,13 @@ impl Call {
         Self::new(readers, reader, |_| submit())
     }
 
-    /// A read, which may wait for the disk before it answers.
+    /// A read, which may wait for the disk before it returns.
     pub fn read<T: Into<Reply> + Send + 'static>(
         readers: &Arc<Readers>,
         reader: Reader,
-        read: impl FnOnce() -> Result<T> + Send + 'static,
+        submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
-        Self::new(readers, reader, move |runner| runner.read(read))
+        Self::new(readers, reader, move |runner| runner.submit(submit))
     }
 
     /// How the documents of the answer are read.

@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
+static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
 /// The exception that stands for `error`: the class of its kind, with code, operation and context.
 pub fn exception(error: &Error) -> PyErr {
     Python::attach(|py| match make(py, error) {
@@ -13,8 +15,12 @@ pub fn exception(error: &Error) -> PyErr {
     })
 }
 
+/// Imports the classes before they are needed.
+pub fn import(py: Python<'_>) -> PyResult<()> {
+    MAKE.import(py, "kappa_core.errors", "make").map(|_| ())
+}
+
 fn make<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let context = PyDict::new(py);
     for (name, value) in error.context() {
         context.set_item(name, value)?;

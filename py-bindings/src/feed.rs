@@ -75,7 +75,7 @@ async fn next(following: Arc<Following>, runner: Runner) -> Result<Option<Vec<Ch
         }
         let committed = following.changes.lock().committed();
         let looking = Arc::clone(&following);
-        let changes = runner.read(move || looking.take()).await?;
+        let changes = runner.submit(move || Pending::ready(looking.take())).await?;
         if !changes.is_empty() {
             return Ok(Some(changes));
         }

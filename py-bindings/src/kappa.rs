@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use kappa_core::env::Env;
-use kappa_core::{Error, FeedStart, Kappa, Options, Result};
+use kappa_core::{Error, ErrorKind, FeedStart, Kappa, Options, Pending, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -29,6 +30,21 @@ pub fn open(path: &Bound<'_, PyAny>, given: &Bound<'_, PyDict>) -> PyResult<Call
     })
 }
 
+/// The threads of a database leave entries in lock tables that are one for the whole process. A forked child has the
+/// entries without the threads, and would wait for them or crash.
+fn check_process() -> Result<()> {
+    static FIRST: AtomicU32 = AtomicU32::new(0);
+    let here = std::process::id();
+    match FIRST.compare_exchange(0, here, Ordering::SeqCst, Ordering::SeqCst) {
+        Err(first) if first != here => {
+            let message =
+                "this process is a fork of one that had a database open and cannot open one; start it with spawn";
+            Err(Error::new(ErrorKind::Unsupported, message).with("opened_by", first))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes a database in memory.
 #[pyfunction]
 pub fn in_memory(given: &Bound<'_, PyDict>) -> PyResult<Call> {
@@ -40,7 +56,7 @@ fn starting(
     given: &Bound<'_, PyDict>,
     open: impl FnOnce(&Options) -> Result<Kappa> + Send + 'static,
 ) -> PyResult<Call> {
-    let (options, reader) = options(given).map_err(|error| exception(&error))?;
+    let (options, reader) = check_process().and_then(|()| options(given)).map_err(|error| exception(&error))?;
     Ok(Call::new(&Arc::default(), reader, move |_| long("open", move || open(&options))))
 }
 
@@ -63,7 +79,7 @@ impl Database {
         read: impl FnOnce(&Kappa) -> Result<T> + Send + 'static,
     ) -> Result<Call> {
         let kappa = self.kappa.get()?.clone();
-        Ok(Call::read(&self.readers, self.reader, move || read(&kappa)))
+        Ok(Call::read(&self.readers, self.reader, move || Pending::ready(read(&kappa))))
     }
 
     /// A call on the database that may take long.
@@ -108,7 +124,7 @@ impl Database {
     fn collections(&self) -> PyResult<Call> {
         export("Database.collections", || {
             let kappa = self.kappa.get()?.clone();
-            Ok(Call::read(&self.readers, self.reader, move || kappa.collections().wait()))
+            Ok(Call::read(&self.readers, self.reader, move || kappa.collections()))
         })
     }
 

@@ -42,6 +42,13 @@ mod _kappa_core {
     #[pymodule_export]
     use crate::testing::{kinds, panic, raise};
 
+    /// Imports what errors and documents are made of: at the end of the interpreter it is too late for an import.
+    #[pymodule_init]
+    fn import(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::error::import(module.py())?;
+        crate::document::Reader::import(module.py())
+    }
+
     /// The version of the library.
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -43,17 +43,17 @@ impl Pages {
     fn page(&self) -> PyResult<Call> {
         export("Pages.page", || {
             let list = self.rest.get()?.lock().clone();
-            let page = move || list.map_or_else(|| Ok(Page::default()), |list| list.page().wait());
+            let page = move || list.map_or_else(|| Pending::ready(Ok(Page::default())), |list| list.page());
             Ok(Call::read(&self.readers, self.reader, page))
         })
     }
 }
 
 fn next(rest: Rest, runner: &Runner) -> Pending<Option<Vec<Entry>>> {
-    runner.read(move || {
-        // Ended unless the page comes: an error would otherwise come again for ever.
-        let Some(list) = rest.lock().take() else { return Ok(None) };
-        let page = list.page().wait()?;
+    // Ended unless the page comes: an error would otherwise come again for ever.
+    let Some(list) = rest.lock().take() else { return Pending::ready(Ok(None)) };
+    let asked = list.clone();
+    runner.submit(move || asked.page()).map(move |page| {
         *rest.lock() = list.behind(&page);
         Ok(Some(page.entries))
     })

@@ -51,14 +51,14 @@ impl Store {
     fn get(&self, id: &Bound<'_, PyAny>) -> PyResult<Call> {
         export("Store.get", || {
             let (collection, id) = (self.collection()?, text("id", id)?);
-            Ok(Call::read(&self.readers, self.reader, move || collection.get(&id).wait()))
+            Ok(Call::read(&self.readers, self.reader, move || collection.get(&id)))
         })
     }
 
     fn entry(&self, id: &Bound<'_, PyAny>) -> PyResult<Call> {
         export("Store.entry", || {
             let (collection, id) = (self.collection()?, text("id", id)?);
-            Ok(Call::read(&self.readers, self.reader, move || collection.entry(&id).wait()))
+            Ok(Call::read(&self.readers, self.reader, move || collection.entry(&id)))
         })
     }
 
@@ -66,7 +66,7 @@ impl Store {
         export("Store.get_many", || {
             let collection = self.collection()?;
             let ids: Vec<String> = many("ids", ids)?.iter().map(|id| text("ids", id)).collect::<Result<_>>()?;
-            Ok(Call::read(&self.readers, self.reader, move || collection.get_many(ids).wait()))
+            Ok(Call::read(&self.readers, self.reader, move || collection.get_many(ids)))
         })
     }
 
@@ -119,7 +119,7 @@ impl Store {
     fn count(&self) -> PyResult<Call> {
         export("Store.count", || {
             let collection = self.collection()?;
-            Ok(Call::read(&self.readers, self.reader, move || collection.count().wait()))
+            Ok(Call::read(&self.readers, self.reader, move || collection.count()))
         })
     }
 
@@ -177,7 +177,7 @@ impl Store {
     fn describe(&self) -> PyResult<Call> {
         export("Store.describe", || {
             let collection = self.collection()?;
-            Ok(Call::read(&self.readers, self.reader, move || collection.describe().wait()))
+            Ok(Call::read(&self.readers, self.reader, move || collection.describe()))
         })
     }
 }

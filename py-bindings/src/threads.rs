@@ -58,11 +58,14 @@ pub enum Runner {
 }
 
 impl Runner {
-    /// The answer of `read`, which may wait for the disk.
-    pub fn read<T: Send + 'static>(&self, read: impl FnOnce() -> Result<T> + Send + 'static) -> Pending<T> {
+    /// The answer of the call that `submit` makes, which may wait for the disk before it returns.
+    pub fn submit<T: Send + 'static>(&self, submit: impl FnOnce() -> Pending<T> + Send + 'static) -> Pending<T> {
         match self {
-            Self::Caller => Pending::ready(read()),
-            Self::Readers(readers) => readers.run(read),
+            Self::Caller => submit(),
+            Self::Readers(readers) => {
+                let submitted = readers.run(move || Ok(submit()));
+                Pending::new(async move { submitted.await?.await })
+            }
         }
     }
 }

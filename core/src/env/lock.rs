@@ -17,6 +17,9 @@ const TEXT_BYTES: u64 = 128;
 /// Held as long as the value lives; the system gives it up when the process dies, however it dies.
 #[derive(Debug)]
 pub struct DirectoryLock {
+    /// A child of this process must not keep the directory from the next owner.
+    #[cfg(unix)]
+    _guard: Option<super::fork::Guard>,
     file: File,
     same_boot: bool,
 }
@@ -32,8 +35,14 @@ impl DirectoryLock {
             let error = Error::new(ErrorKind::Unavailable, "the lock file cannot be used").caused_by(error);
             error.with("file", path.display())
         };
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&path).map_err(failed)?;
+        // Before the lock is taken, so that no child is ever born with it.
+        #[cfg(unix)]
+        let guard = super::fork::Guard::new(&file);
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(held_by_another(&mut file, directory)),
@@ -45,7 +54,12 @@ impl DirectoryLock {
         let known = before.lines().nth(1).unwrap_or_default();
         let same_boot = boot_id().is_some_and(|boot| boot == known);
         note(&file, known);
-        Ok(Self { file, same_boot })
+        Ok(Self {
+            #[cfg(unix)]
+            _guard: guard,
+            file,
+            same_boot,
+        })
     }
 
     /// Notes that the directory was brought to a state that this start of the machine can rely on. Before
@@ -83,6 +97,12 @@ fn note(mut file: &File, boot: &str) {
     if let Err(error) = written.and_then(|()| file.set_len(text.len() as u64)) {
         tracing::warn!(%error, "the lock file does not name its holder");
     }
+}
+
+/// The process that holds the lock of `directory`, or held it last.
+pub fn holder(directory: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(directory.join(FILE_NAME)).ok()?;
+    text.lines().next()?.parse().ok()
 }
 
 fn held_by_another(file: &mut File, directory: &Path) -> Error {

@@ -3,8 +3,12 @@
 pub mod clock;
 pub mod entropy;
 pub mod files;
+#[cfg(unix)]
+pub mod fork;
 pub mod host;
 pub mod lock;
+#[cfg(unix)]
+pub mod socket;
 
 use std::sync::Arc;
 

@@ -1,10 +1,12 @@
 //! The executor of the process that owns the data.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::engine::local::LocalEngine;
 use crate::engine::{Engine, Growth};
 use crate::env::Env;
 use crate::env::lock::DirectoryLock;
@@ -23,6 +25,8 @@ use super::{CallOptions, Change, Executor, FeedStart, Info, Pending, cursor};
 const CLOSE_WITHIN: Duration = Duration::from_secs(60);
 /// The only partition there is, until databases with more are made.
 const PARTITION: u16 = 0;
+/// Where it lies within the data directory.
+const PARTITION_NAME: &str = "partition-0000";
 
 /// What is told about a database besides its operations.
 #[derive(Clone, Debug)]
@@ -66,6 +70,38 @@ impl Local {
         Ok(Self { partition, about, held })
     }
 
+    /// Opens the database in `directory`, whose lock is held.
+    pub fn open(directory: &Path, lock: DirectoryLock, options: &Options, env: &Env) -> Result<Self> {
+        let (engine, report) =
+            LocalEngine::open(directory.join(PARTITION_NAME), options.local(lock.same_boot())?, env.clone())?;
+        lock.settle();
+        for finding in &report.findings {
+            tracing::warn!(finding, "recovered");
+        }
+        let about = About { database: engine.database(), view: options.view.name(), recovery: report.findings };
+        Self::start(Arc::new(engine), about, Some(lock), options, env)
+    }
+
+    /// Runs a read on this thread.
+    pub fn read(&self, operation: Operation) -> Result<Answer> {
+        self.partition.read(&Call::once(operation))
+    }
+
+    /// Takes a write in.
+    pub fn write(&self, call: Call, deadline: Option<Duration>) -> Pending<Answer> {
+        self.partition.submit(call, deadline)
+    }
+
+    /// Tells this database from others.
+    pub fn database(&self) -> [u8; 16] {
+        self.about.database
+    }
+
+    /// Engine time in milliseconds.
+    pub fn now(&self) -> i64 {
+        self.partition.now()
+    }
+
     fn cursor(&self, position: Position) -> String {
         cursor::encode(self.about.database, PARTITION, position)
     }
@@ -88,12 +124,11 @@ impl Local {
 
 impl Executor for Local {
     fn submit(&self, operation: Operation, options: CallOptions) -> Pending<Answer> {
-        let reads = operation.is_read();
-        let call = Call { operation, idempotency_key: options.idempotency_key };
-        if reads {
-            return Pending::ready(self.partition.read(&call));
+        if operation.is_read() {
+            return Pending::ready(self.read(operation));
         }
-        self.partition.submit(call, options.deadline)
+        let call = Call { operation, idempotency_key: options.idempotency_key, session: None };
+        self.write(call, options.deadline)
     }
 
     fn seek(&self, start: FeedStart) -> Result<String> {
@@ -172,6 +207,8 @@ impl Executor for Local {
             oldest: Version(engine.oldest()),
             partitions: 1,
             recovery: self.about.recovery.clone(),
+            role: "owner",
+            owner_pid: std::process::id(),
         })
     }
 

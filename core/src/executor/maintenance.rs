@@ -83,7 +83,7 @@ impl Drop for Maintenance {
 /// Everything there is to do; what fails keeps nothing else from being done, and the first failure is answered.
 fn turn(partition: &Partition<Rules>, stop: &Stop) -> Result<()> {
     let mut ended = repeat(partition, stop, &Operation::Sweep);
-    let call = Call { operation: Operation::Collections, idempotency_key: None };
+    let call = Call::once(Operation::Collections);
     if let Answer::Collections(collections) = partition.read(&call)? {
         for CollectionInfo { name, building, .. } in collections {
             for index in building {
@@ -102,7 +102,7 @@ fn turn(partition: &Partition<Rules>, stop: &Stop) -> Result<()> {
 /// Runs `operation` until it has nothing more to do.
 fn repeat(partition: &Partition<Rules>, stop: &Stop, operation: &Operation) -> Result<()> {
     while !stop.asked() {
-        let call = Call { operation: operation.clone(), idempotency_key: None };
+        let call = Call::once(operation.clone());
         if partition.submit(call, None).wait()? != Answer::More(true) {
             break;
         }
@@ -123,7 +123,7 @@ mod tests {
     use crate::store::document::Document;
 
     fn run(partition: &Partition<Rules>, operation: Operation) -> Answer {
-        partition.submit(Call { operation, idempotency_key: None }, None).wait().unwrap()
+        partition.submit(Call::once(operation), None).wait().unwrap()
     }
 
     /// One entry that no sweep can read must not keep every index of the database from ever being ready.

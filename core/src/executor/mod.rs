@@ -7,6 +7,8 @@ pub mod local;
 mod maintenance;
 mod pending;
 mod rules;
+#[cfg(unix)]
+pub mod share;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use pending::Pending;
+pub(crate) use pending::{Coming, block_on};
 
 use crate::engine::EventKind;
 use crate::error::Result;
@@ -80,6 +83,10 @@ pub struct Info {
     pub partitions: u32,
     /// What recovery found at open, in words; empty after a clean end.
     pub recovery: Vec<String>,
+    /// `owner` where this process has the data directory open; `client` where it asks the one that has.
+    pub role: &'static str,
+    /// The process that has the data directory open.
+    pub owner_pid: u32,
 }
 
 /// Runs operations: in this process, or elsewhere.

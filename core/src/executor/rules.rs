@@ -3,12 +3,23 @@
 use crate::engine::{Growth, Sequence};
 use crate::operation::{self, Answer, Operation};
 use crate::partition::{Domain, Run, Transaction};
+use crate::store::session::{SessionCall, run_in_session};
 
-/// An operation, and the key that makes it safe to repeat.
+/// An operation, and what makes it safe to repeat.
 #[derive(Debug)]
 pub struct Call {
     pub operation: Operation,
+    /// Given by the caller; kept for 24 h.
     pub idempotency_key: Option<String>,
+    /// Which call of another process this is; kept until that process has the answer.
+    pub session: Option<SessionCall>,
+}
+
+impl Call {
+    /// A call that nobody repeats.
+    pub fn once(operation: Operation) -> Self {
+        Self { operation, idempotency_key: None, session: None }
+    }
 }
 
 /// The rules of the stores.
@@ -20,9 +31,11 @@ impl Domain for Rules {
     type Answer = Answer;
 
     fn run(&self, call: &Call, transaction: &mut Transaction<'_>) -> Run<Answer> {
-        match &call.idempotency_key {
-            None => operation::run(&call.operation, transaction),
-            Some(key) => operation::run_idempotent(&call.operation, key, transaction),
+        match (&call.idempotency_key, &call.session) {
+            (None, None) => operation::run(&call.operation, transaction),
+            // The key outlives the session, so that a repetition under either finds the answer.
+            (Some(key), _) => operation::run_idempotent(&call.operation, key, transaction),
+            (None, Some(session)) => run_in_session(&call.operation, session, transaction),
         }
     }
 

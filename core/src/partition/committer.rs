@@ -1,21 +1,23 @@
 //! The committer: runs operations in order, and makes them durable in groups.
 //!
-//! Where this process alone writes, two threads work side by side: the runner runs operations over
-//! the writes that are still on their way, and the writer commits what has been run. While one group
-//! is being synced the next one grows. Where other processes write too, one thread runs a group,
-//! commits it, and runs it again when a check failed.
+//! Where this process alone writes, the work has two stages that run side by side: one thread runs operations
+//! over the writes that are still on their way, another commits what has been run. While one group is being
+//! synced the next one grows. Two threads take whichever stage is free, and a caller who blocks on an idle
+//! partition does both by itself: waking a thread costs as much as a good part of a sync. Where other processes
+//! write too, one thread runs a group, commits it, and runs it again when a check failed.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::engine::{Committed, Group, Record, Sequence, Write};
 use crate::error::{Error, ErrorKind, Result};
 
-use super::intake::Job;
+use super::intake::{Completion, Job};
 use super::layer::{Change, Layer, add};
 use super::source::{GroupReads, LayeredReads};
 use super::transaction::Drawn;
@@ -27,17 +29,18 @@ const MAX_BATCH: usize = 256;
 const MAX_GROUP_BYTES: usize = 1 << 20;
 /// A group that lost this many races in a row answers `Overloaded`.
 const MAX_CONFLICTS: usize = 100;
+/// One for each stage.
+const THREADS: [&str; 2] = ["kappa-committer-0", "kappa-committer-1"];
 
 /// Starts the threads of a partition.
 pub fn start<D: Domain>(shared: &Arc<Shared<D>>) -> Result<Vec<JoinHandle<()>>> {
     let mut threads = vec![spawn("kappa-deadlines", shared, |shared| shared.intake.look_after_deadlines())?];
     if shared.engine.exclusive() {
-        let staged = Arc::new(Staged::default());
-        let taken = Arc::clone(&staged);
-        threads.push(spawn("kappa-writer", shared, move |shared| write_groups(&shared, &taken))?);
-        threads.push(spawn("kappa-runner", shared, move |shared| run_ahead(&shared, &staged))?);
+        for name in THREADS {
+            threads.push(spawn(name, shared, |shared| work(&shared))?);
+        }
     } else {
-        threads.push(spawn("kappa-committer", shared, |shared| run_and_commit(&shared))?);
+        threads.push(spawn(THREADS[0], shared, |shared| run_and_commit(&shared))?);
     }
     Ok(threads)
 }
@@ -54,41 +57,56 @@ fn spawn<D: Domain>(
         .map_err(|error| Error::new(ErrorKind::Unavailable, "the system gave no thread").caused_by(error))
 }
 
-/// One caller's answer, kept back until the group it rests on is durable.
-struct Completion<D: Domain> {
-    answer: oneshot::Sender<Result<D::Answer>>,
-    result: Result<D::Answer>,
-    bytes: usize,
+/// What the two stages share, where this process alone writes.
+pub struct Stages<D: Domain> {
+    /// Held by whoever runs operations.
+    ahead: Mutex<Ahead>,
+    staged: Mutex<Staged<D>>,
+    /// A group was taken, or its commit has ended.
+    moved: Condvar,
 }
 
-/// What has been run and waits for the writer.
+/// What has been run and waits to be committed.
 struct Staged<D: Domain> {
-    state: Mutex<StagedState<D>>,
-    filled: Condvar,
-    taken: Condvar,
-}
-
-struct StagedState<D: Domain> {
     first: Sequence,
     records: Vec<Record>,
     completions: Vec<Completion<D>>,
     bytes: usize,
+    /// Somebody commits a group, and goes on until none is staged.
+    committing: bool,
     /// Moves whenever staged work was thrown away, so that results which rest on it are not staged.
     generation: u64,
-    ended: bool,
+    /// The committer panicked.
+    fallen: bool,
 }
 
-impl<D: Domain> Default for Staged<D> {
-    fn default() -> Self {
-        let state = StagedState {
+impl<D: Domain> Stages<D> {
+    /// The stages behind the operation `newest`.
+    pub fn new(newest: Sequence) -> Self {
+        let staged = Staged {
             first: 0,
             records: Vec::new(),
             completions: Vec::new(),
             bytes: 0,
+            committing: false,
             generation: 0,
-            ended: false,
+            fallen: false,
         };
-        Self { state: Mutex::new(state), filled: Condvar::new(), taken: Condvar::new() }
+        Self { ahead: Mutex::new(Ahead::restart(newest, 0)), staged: Mutex::new(staged), moved: Condvar::new() }
+    }
+
+    /// Waits until nobody runs or commits any more, also no caller.
+    pub fn wait_until_idle(&self) {
+        let _nobody_runs = self.ahead.lock();
+        let mut staged = self.staged.lock();
+        while staged.committing && !staged.fallen {
+            self.moved.wait(&mut staged);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let staged = self.staged.lock();
+        !staged.committing && staged.completions.is_empty() && !staged.fallen
     }
 }
 
@@ -127,33 +145,59 @@ impl Ahead {
     }
 }
 
-fn run_ahead<D: Domain>(shared: &Shared<D>, staged: &Staged<D>) {
-    let _fallen = Fallen { shared, staged: Some(staged) };
-    let mut ahead = Ahead::restart(shared.engine.newest().0, 0);
-    while let Some(jobs) = shared.intake.take(MAX_BATCH) {
-        let mut jobs = jobs;
-        while let Some(refused) = run_and_stage(shared, staged, &mut ahead, jobs) {
-            jobs = refused;
-        }
+/// One of the two threads: runs what arrives and commits what is staged, each unless the other does.
+fn work<D: Domain>(shared: &Shared<D>) {
+    let _fallen = Fallen(shared);
+    while let Some(answers) = shared.intake.wait_for_work() {
+        complete(shared, answers);
+        let ahead = shared.stages.ahead.lock();
+        run_arrived(shared, ahead);
+        commit_staged(shared, usize::MAX);
     }
-    staged.state.lock().ended = true;
-    staged.filled.notify_all();
+}
+
+/// Runs and commits what has arrived on the thread of a caller who would only wait, where the partition is idle.
+/// Whether it was: otherwise the caller's job may still be in the queue. A busy partition is left to its threads,
+/// because a batch that is run while a group is being synced costs less than many small ones.
+///
+/// A panic is reported as one of the committer's threads is, and does not reach the caller.
+pub fn help<D: Domain>(shared: &Shared<D>) -> bool {
+    if !shared.engine.exclusive() {
+        return false;
+    }
+    let helped = catch_unwind(AssertUnwindSafe(|| {
+        let Some(ahead) = shared.stages.ahead.try_lock() else { return false };
+        if !shared.stages.is_idle() {
+            return false;
+        }
+        let _fallen = Fallen(shared);
+        let all = run_arrived(shared, ahead);
+        // Only the caller's own group: the next one is for the threads.
+        commit_staged(shared, 1);
+        all
+    }));
+    helped.unwrap_or(false)
+}
+
+/// Runs what has arrived and stages the results; whether that was everything.
+fn run_arrived<D: Domain>(shared: &Shared<D>, mut ahead: MutexGuard<'_, Ahead>) -> bool {
+    // Taken under the lock of the stage, so that operations run in the order in which they came.
+    let mut jobs = shared.intake.take(MAX_BATCH);
+    let all = jobs.len() < MAX_BATCH;
+    while !jobs.is_empty() {
+        jobs = run_and_stage(shared, &mut ahead, jobs);
+    }
+    all
 }
 
 /// Runs `jobs` and hands their results on. Gives back those that did not fit into a group, and all of them
 /// when the ground they were run on is gone.
-fn run_and_stage<D: Domain>(
-    shared: &Shared<D>,
-    staged: &Staged<D>,
-    ahead: &mut Ahead,
-    mut jobs: Vec<Job<D>>,
-) -> Option<Vec<Job<D>>> {
+fn run_and_stage<D: Domain>(shared: &Shared<D>, ahead: &mut Ahead, mut jobs: Vec<Job<D>>) -> Vec<Job<D>> {
     let snapshot = match shared.engine.snapshot() {
         Ok(snapshot) => snapshot,
         Err(error) => {
-            let refused = |job: Job<D>| Completion { answer: job.answer, result: Err(error.clone()), bytes: job.bytes };
-            complete(shared, jobs.into_iter().map(refused).collect());
-            return None;
+            complete(shared, jobs.into_iter().map(|job| job.complete(Err(error.clone()))).collect());
+            return Vec::new();
         }
     };
     ahead.forget(snapshot.sequence());
@@ -161,36 +205,42 @@ fn run_and_stage<D: Domain>(
     let batch = run_batch(shared, &mut ahead.layer, &mut reads, ahead.next, &jobs);
     drop(reads);
 
-    let mut state = staged.state.lock();
-    while state.bytes >= MAX_GROUP_BYTES && state.generation == ahead.generation && !state.ended {
-        staged.taken.wait(&mut state);
+    let mut staged = wait_for_group(shared, ahead.generation);
+    if staged.fallen {
+        return Vec::new();
     }
-    if state.ended {
-        return None;
-    }
-    if state.generation != ahead.generation {
-        *ahead = Ahead::restart(shared.engine.newest().0, state.generation);
-        return Some(jobs);
+    if staged.generation != ahead.generation {
+        *ahead = Ahead::restart(shared.engine.newest().0, staged.generation);
+        return jobs;
     }
     ahead.next += batch.records.len() as Sequence;
     if !batch.keys.is_empty() {
         ahead.groups.push_back((ahead.next - 1, batch.keys));
     }
-    if state.records.is_empty() {
-        state.first = batch.first;
+    if staged.records.is_empty() {
+        staged.first = batch.first;
     }
-    state.bytes += batch.bytes;
-    state.records.extend(batch.records);
+    staged.bytes += batch.bytes;
+    staged.records.extend(batch.records);
     let rest = jobs.split_off(batch.results.len());
-    let completions = jobs.into_iter().zip(batch.results).map(|(job, result)| Completion {
-        answer: job.answer,
-        result,
-        bytes: job.bytes,
-    });
-    state.completions.extend(completions);
-    drop(state);
-    staged.filled.notify_one();
-    Some(rest).filter(|rest| !rest.is_empty())
+    staged.completions.extend(jobs.into_iter().zip(batch.results).map(|(job, result)| job.complete(result)));
+    rest
+}
+
+/// Waits while the staged group is full; commits it where nobody else does.
+fn wait_for_group<D: Domain>(shared: &Shared<D>, generation: u64) -> MutexGuard<'_, Staged<D>> {
+    let Stages { staged: place, moved, .. } = &shared.stages;
+    let mut staged = place.lock();
+    while staged.bytes >= MAX_GROUP_BYTES && staged.generation == generation && !staged.fallen {
+        if staged.committing {
+            moved.wait(&mut staged);
+        } else {
+            drop(staged);
+            commit_staged(shared, 1);
+            staged = place.lock();
+        }
+    }
+    staged
 }
 
 /// Runs operations one after another over `layer`; each sees the ones before it. Ends before the first one
@@ -274,67 +324,76 @@ fn lay(layer: &mut Layer, record: &Record, sequence: Sequence, keys: &mut Vec<By
     }
 }
 
-fn write_groups<D: Domain>(shared: &Shared<D>, staged: &Staged<D>) {
-    let _fallen = Fallen { shared, staged: Some(staged) };
-    loop {
-        let mut state = staged.state.lock();
-        while state.completions.is_empty() {
-            if state.ended {
-                return;
-            }
-            staged.filled.wait(&mut state);
-        }
-        let first = state.first;
-        let records = std::mem::take(&mut state.records);
-        let completions = std::mem::take(&mut state.completions);
-        state.bytes = 0;
-        drop(state);
-        staged.taken.notify_one();
+/// Commits what is staged, group after group but at most so many, unless somebody else does.
+fn commit_staged<D: Domain>(shared: &Shared<D>, groups: usize) {
+    let Stages { staged: place, moved, .. } = &shared.stages;
+    let mut staged = place.lock();
+    if staged.committing || staged.completions.is_empty() || staged.fallen {
+        return;
+    }
+    staged.committing = true;
+    for group in 1.. {
+        let first = staged.first;
+        let records = std::mem::take(&mut staged.records);
+        let completions = std::mem::take(&mut staged.completions);
+        staged.bytes = 0;
+        drop(staged);
+        moved.notify_all();
 
-        let committed = if records.is_empty() {
-            Ok(())
-        } else {
-            shared.engine.commit(Group { first, checks: Vec::new(), stable: false, records }).and_then(|committed| {
-                match committed {
-                    Committed::At(at) if at == first => Ok(()),
-                    _ => Err(Error::new(ErrorKind::Internal, "the engine numbered a group differently")),
-                }
-            })
+        let committed = commit(shared, first, records);
+        staged = place.lock();
+        let finished = match committed {
+            Ok(()) => completions,
+            Err(error) => throw_away(&mut staged, completions, &error),
         };
-        match committed {
-            Ok(()) => {
-                shared.committed.notify(usize::MAX);
-                complete(shared, completions);
-            }
-            Err(error) => throw_away(shared, staged, completions, &error),
+        let more = !staged.completions.is_empty();
+        if more && group < groups && !staged.fallen {
+            drop(staged);
+            // The disk has work: whoever runs operations lets the callers go.
+            complete(shared, shared.intake.hand_back(finished));
+            staged = place.lock();
+            continue;
         }
+        // Before the answers leave: whoever gets one may find the partition idle.
+        staged.committing = false;
+        drop(staged);
+        moved.notify_all();
+        if more {
+            shared.intake.summon();
+        }
+        complete(shared, finished);
+        return;
+    }
+}
+
+fn commit<D: Domain>(shared: &Shared<D>, first: Sequence, records: Vec<Record>) -> Result<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    match shared.engine.commit(Group { first, checks: Vec::new(), stable: false, records })? {
+        Committed::At(at) if at == first => {
+            shared.committed.notify(usize::MAX);
+            Ok(())
+        }
+        _ => Err(Error::new(ErrorKind::Internal, "the engine numbered a group differently")),
     }
 }
 
 /// Nothing of this group became visible, so what was run on top of it must not either.
-fn throw_away<D: Domain>(shared: &Shared<D>, staged: &Staged<D>, failed: Vec<Completion<D>>, error: &Error) {
-    let mut state = staged.state.lock();
-    state.generation += 1;
-    state.records.clear();
-    state.bytes = 0;
-    let later = std::mem::take(&mut state.completions);
-    drop(state);
-    staged.taken.notify_one();
+fn throw_away<D: Domain>(staged: &mut Staged<D>, failed: Vec<Completion<D>>, error: &Error) -> Vec<Completion<D>> {
+    staged.generation += 1;
+    staged.records.clear();
+    staged.bytes = 0;
     let why =
         Error::new(ErrorKind::Unavailable, "an earlier write failed; nothing was written").caused_by(error.clone());
-    let fail = |completions: Vec<Completion<D>>, error: &Error| {
-        completions.into_iter().map(|completion| Completion { result: Err(error.clone()), ..completion }).collect()
-    };
-    complete(shared, fail(failed, error));
-    complete(shared, fail(later, &why));
+    let later = std::mem::take(&mut staged.completions).into_iter();
+    let failed = failed.into_iter().map(|completion| Completion { result: Err(error.clone()), ..completion });
+    failed.chain(later.map(|completion| Completion { result: Err(why.clone()), ..completion })).collect()
 }
 
-/// Lets everybody know when a thread of the committer panics: callers would wait for ever for answers that
-/// nobody gives any more, and a close for the other thread.
-struct Fallen<'a, D: Domain> {
-    shared: &'a Shared<D>,
-    staged: Option<&'a Staged<D>>,
-}
+/// Lets everybody know when the committer panics: callers would wait for ever for answers that nobody gives any
+/// more, and a close for the other thread.
+struct Fallen<'a, D: Domain>(&'a Shared<D>);
 
 impl<D: Domain> Drop for Fallen<'_, D> {
     fn drop(&mut self) {
@@ -342,23 +401,23 @@ impl<D: Domain> Drop for Fallen<'_, D> {
             return;
         }
         tracing::error!("the committer panicked; the partition takes nothing more until it is opened again");
-        if let Some(staged) = self.staged {
-            let mut state = staged.state.lock();
-            state.ended = true;
-            state.records.clear();
-            // Dropping a completion tells its caller.
-            let completions = std::mem::take(&mut state.completions);
-            drop(state);
-            drop(completions);
-            staged.filled.notify_all();
-            staged.taken.notify_all();
-        }
-        self.shared.intake.abandon();
+        let mut staged = self.0.stages.staged.lock();
+        staged.fallen = true;
+        staged.records.clear();
+        // Dropping a completion tells its caller.
+        let completions = std::mem::take(&mut staged.completions);
+        drop(staged);
+        drop(completions);
+        self.0.stages.moved.notify_all();
+        self.0.intake.abandon();
     }
 }
 
 /// Gives the room back and lets the answers leave.
 fn complete<D: Domain>(shared: &Shared<D>, completions: Vec<Completion<D>>) {
+    if completions.is_empty() {
+        return;
+    }
     shared.intake.release(completions.iter().map(|completion| completion.bytes).sum());
     for completion in completions {
         // The caller may have left; its write stands all the same.
@@ -367,14 +426,14 @@ fn complete<D: Domain>(shared: &Shared<D>, completions: Vec<Completion<D>>) {
 }
 
 fn run_and_commit<D: Domain>(shared: &Shared<D>) {
-    let _fallen = Fallen { shared, staged: None };
+    let _fallen = Fallen(shared);
     let mut jobs = Vec::new();
     loop {
         if jobs.is_empty() {
-            match shared.intake.take(MAX_BATCH) {
-                Some(taken) => jobs = taken,
-                None => return,
+            if shared.intake.wait_for_work().is_none() {
+                return;
             }
+            jobs = shared.intake.take(MAX_BATCH);
         }
         let results = match commit_jobs(shared, &jobs) {
             Ok(results) => results,
@@ -382,12 +441,8 @@ fn run_and_commit<D: Domain>(shared: &Shared<D>) {
         };
         shared.committed.notify(usize::MAX);
         let rest = jobs.split_off(results.len());
-        let completions = std::mem::replace(&mut jobs, rest).into_iter().zip(results).map(|(job, result)| Completion {
-            answer: job.answer,
-            result,
-            bytes: job.bytes,
-        });
-        complete(shared, completions.collect());
+        let run = std::mem::replace(&mut jobs, rest).into_iter();
+        complete(shared, run.zip(results).map(|(job, result)| job.complete(result)).collect());
     }
 }
 

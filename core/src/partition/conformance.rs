@@ -71,6 +71,7 @@ fn hold(partition: &Partition<Closures>) -> (mpsc::Sender<()>, Pending<i64>) {
         let _ = held.lock().recv_timeout(Duration::from_secs(30));
         Ok(0)
     });
+    let pending = pending.start();
     inside.recv_timeout(Duration::from_secs(30)).expect("the operation is run");
     (release, pending)
 }
@@ -400,11 +401,96 @@ fn callers_and_close_come_back_when_the_committer_panics() {
     let partition = start(Arc::new(Watched { engine: MemoryEngine::default(), before_commit }));
     // One after another: what comes behind the panic is what would wait for ever.
     for n in 0..20 {
-        let answer = submit(&partition, put("a", "b")).wait_for(Duration::from_secs(10));
+        // A caller that does the work by itself must not be taken along either.
+        let answer = match n % 2 {
+            0 => Some(submit(&partition, put("a", "b")).wait()),
+            _ => submit(&partition, put("a", "b")).wait_for(Duration::from_secs(10)),
+        };
         let kind = answer.unwrap_or_else(|| panic!("call {n} hangs")).expect_err("nothing is committed").kind();
         assert!(matches!(kind, ErrorKind::Ambiguous | ErrorKind::Closed), "{kind}");
     }
     partition.close(Duration::from_secs(10)).expect("it closes");
+}
+
+/// Who commits: the names of the threads, in order.
+fn committed_by() -> (Arc<parking_lot::Mutex<Vec<String>>>, Partition<Closures>) {
+    let names = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&names);
+    let before_commit = Box::new(move |_: &Group| {
+        seen.lock().push(std::thread::current().name().unwrap_or_default().to_owned());
+    });
+    (names, start(Arc::new(Watched { engine: MemoryEngine::default(), before_commit })))
+}
+
+/// Each thread that is woken on the way of a single write costs as much as a good part of its sync.
+#[test]
+fn a_caller_who_blocks_on_an_idle_partition_commits_by_itself() {
+    let (names, partition) = committed_by();
+    let own = std::thread::current().name().unwrap_or_default().to_owned();
+    for _ in 0..10 {
+        submit(&partition, put("a", "b")).wait().expect("written");
+    }
+    assert_eq!(*names.lock(), vec![own; 10]);
+}
+
+/// A write whose answer nobody waits for would stay in the queue for ever, and a caller with a limit would be held
+/// up by a slow disk.
+#[test]
+fn what_nobody_blocks_for_is_committed_by_the_threads() {
+    let (names, partition) = committed_by();
+    submit(&partition, put("a", "b")).wait_for(Duration::from_secs(10)).expect("in time").expect("written");
+    let started = submit(&partition, put("c", "d")).start();
+    started.wait_for(Duration::from_secs(10)).expect("in time").expect("written");
+    // Listened for before it is dropped, so that its commit cannot be missed.
+    let committed = partition.listen();
+    drop(submit(&partition, put("e", "f")));
+    let committed = Pending::new(async move {
+        committed.await;
+        Ok(())
+    });
+    committed.wait_for(Duration::from_secs(10)).expect("in time").expect("it is committed");
+    assert_eq!(read(&partition, "e").expect("written"), key("f"));
+    assert!(names.lock().iter().all(|name| name.starts_with("kappa-committer")), "{names:?}");
+}
+
+/// Callers who do the committer's work, its own threads and a close meet in every order.
+#[test]
+fn callers_of_all_kinds_and_a_close_get_along() {
+    for _ in 0..20 {
+        let partition = start(Arc::new(MemoryEngine::default()));
+        let written = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for kind in 0..6 {
+                let (partition, written) = (&partition, &written);
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let add = |transaction: &mut Transaction<'_>| transaction.add(key("count"), 1).map(|()| 0);
+                        let pending = submit(partition, add);
+                        let answer = match kind % 3 {
+                            0 => pending.wait(),
+                            1 => pending.wait_for(Duration::from_secs(30)).expect("nothing hangs"),
+                            _ => pending.start().wait(),
+                        };
+                        match answer {
+                            Ok(_) => written.fetch_add(1, Ordering::Relaxed),
+                            Err(error) if error.kind() == ErrorKind::Closed => break,
+                            Err(error) => panic!("{error}"),
+                        };
+                    }
+                });
+            }
+            while written.load(Ordering::Relaxed) < 100 {
+                std::thread::yield_now();
+            }
+            partition.close(Duration::from_secs(10)).expect("it closes");
+        });
+        let snapshot = partition.engine().snapshot();
+        if let Ok(snapshot) = snapshot {
+            let count = snapshot.get(b"count").expect("read").expect("there").value;
+            let count = i64::from_be_bytes(count[..].try_into().expect("a counter"));
+            assert_eq!(count, i64::try_from(written.into_inner()).expect("small"), "each acknowledged add once");
+        }
+    }
 }
 
 /// A full intake must answer at the deadline: neither a hang nor an unbounded queue.

@@ -1,11 +1,13 @@
 //! Operations that wait to be run, bounded in bytes until they are durable.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use event_listener::{Event, EventListener};
 use parking_lot::{Condvar, Mutex};
 
+use crate::env::Entropy;
 use crate::error::Result;
 
 use super::time::EngineTime;
@@ -14,6 +16,9 @@ use super::{Domain, Moment};
 /// How often callers that wait for room look at their deadline.
 const DEADLINE_TICK: Duration = Duration::from_millis(100);
 
+/// Seeds that are drawn at a time.
+const SEEDS: usize = 32;
+
 /// One operation and the caller who waits for it.
 pub struct Job<D: Domain> {
     pub operation: D::Operation,
@@ -21,6 +26,20 @@ pub struct Job<D: Domain> {
     pub seed: u64,
     pub moment: Moment,
     pub answer: oneshot::Sender<Result<D::Answer>>,
+}
+
+impl<D: Domain> Job<D> {
+    /// The job, run with this result.
+    pub fn complete(self, result: Result<D::Answer>) -> Completion<D> {
+        Completion { answer: self.answer, result, bytes: self.bytes }
+    }
+}
+
+/// One caller's answer, kept back until the group it rests on is durable.
+pub struct Completion<D: Domain> {
+    pub answer: oneshot::Sender<Result<D::Answer>>,
+    pub result: Result<D::Answer>,
+    pub bytes: usize,
 }
 
 /// Why a job was not taken in.
@@ -34,6 +53,7 @@ pub enum Refused<D: Domain> {
 /// The queue before the committer.
 pub struct Intake<D: Domain> {
     limit: usize,
+    entropy: Arc<dyn Entropy>,
     state: Mutex<State<D>>,
     arrived: Condvar,
     /// Wakes the thread that looks after deadlines.
@@ -43,18 +63,45 @@ pub struct Intake<D: Domain> {
 
 struct State<D: Domain> {
     jobs: VecDeque<Job<D>>,
+    /// Answers that may leave, while who made them durable is busy with the next group.
+    answers: Vec<Completion<D>>,
     /// Bytes taken in and not durable yet, also those that left the queue.
     bytes: usize,
+    /// Somebody left a staged group to the committer's threads.
+    summoned: bool,
     /// Callers that wait for room.
     waiting: usize,
     closed: bool,
+    /// Drawn ahead of need: asking the system costs as much as a good part of a small operation.
+    seeds: Vec<u64>,
+}
+
+impl<D: Domain> State<D> {
+    fn seed(&mut self, entropy: &dyn Entropy) -> u64 {
+        self.seeds.pop().unwrap_or_else(|| {
+            let mut bytes = [0; 8 * SEEDS];
+            entropy.fill(&mut bytes);
+            let (first, rest) = bytes.as_chunks::<8>().0.split_first().expect("there are several");
+            self.seeds.extend(rest.iter().map(|seed| u64::from_ne_bytes(*seed)));
+            u64::from_ne_bytes(*first)
+        })
+    }
 }
 
 impl<D: Domain> Intake<D> {
-    pub fn new(limit: usize) -> Self {
-        let state = State { jobs: VecDeque::new(), bytes: 0, waiting: 0, closed: false };
+    pub fn new(limit: usize, entropy: Arc<dyn Entropy>) -> Self {
+        let state = State {
+            jobs: VecDeque::new(),
+            answers: Vec::new(),
+            bytes: 0,
+            summoned: false,
+            waiting: 0,
+            closed: false,
+            seeds: Vec::new(),
+        };
         Self {
             limit,
+            entropy,
             state: Mutex::new(state),
             arrived: Condvar::new(),
             waited_for: Condvar::new(),
@@ -62,8 +109,9 @@ impl<D: Domain> Intake<D> {
         }
     }
 
-    /// Takes `job` in and draws its moment, so that the order of moments is the order of the queue.
-    pub fn offer(&self, mut job: Job<D>, time: &EngineTime) -> Result<(), Refused<D>> {
+    /// Takes `job` in and draws its moment, so that the order of moments is the order of the queue; how many are
+    /// in the queue now. Nobody is woken: that is for [`Intake::call`].
+    pub fn offer(&self, mut job: Job<D>, time: &EngineTime) -> Result<usize, Refused<D>> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Refused::Closed);
@@ -73,11 +121,15 @@ impl<D: Domain> Intake<D> {
             return Err(Refused::Full(job));
         }
         job.moment = time.draw();
+        job.seed = state.seed(&*self.entropy);
         state.bytes += job.bytes;
         state.jobs.push_back(job);
-        drop(state);
+        Ok(state.jobs.len())
+    }
+
+    /// Lets the committer know that there are jobs.
+    pub fn call(&self) {
         self.arrived.notify_one();
-        Ok(())
     }
 
     /// Rings when there is room, and every now and then while somebody waits.
@@ -85,17 +137,37 @@ impl<D: Domain> Intake<D> {
         self.room.listen()
     }
 
-    /// Up to `most` jobs, waiting for the first; none once the intake is closed and empty.
-    pub fn take(&self, most: usize) -> Option<Vec<Job<D>>> {
+    /// Waits for jobs, answers or a summons and gives the answers; none once the intake is closed and empty.
+    pub fn wait_for_work(&self) -> Option<Vec<Completion<D>>> {
         let mut state = self.state.lock();
-        while state.jobs.is_empty() {
+        while state.jobs.is_empty() && state.answers.is_empty() && !state.summoned {
             if state.closed {
                 return None;
             }
             self.arrived.wait(&mut state);
         }
+        state.summoned = false;
+        Some(std::mem::take(&mut state.answers))
+    }
+
+    /// Up to `most` jobs that are there.
+    pub fn take(&self, most: usize) -> Vec<Job<D>> {
+        let mut state = self.state.lock();
         let count = state.jobs.len().min(most);
-        Some(state.jobs.drain(..count).collect())
+        state.jobs.drain(..count).collect()
+    }
+
+    /// Has a thread of the committer look at what is staged.
+    pub fn summon(&self) {
+        self.state.lock().summoned = true;
+        self.call();
+    }
+
+    /// Leaves `answers` to the next who waits for work, and gives those that nobody has taken meanwhile.
+    pub fn hand_back(&self, answers: Vec<Completion<D>>) -> Vec<Completion<D>> {
+        let late = std::mem::replace(&mut self.state.lock().answers, answers);
+        self.call();
+        late
     }
 
     /// Gives the room of durable (or failed) jobs back.
@@ -127,9 +199,11 @@ impl<D: Domain> Intake<D> {
 
     /// Takes nothing more and drops what is in the queue, which tells its callers.
     pub fn abandon(&self) {
-        let jobs = std::mem::take(&mut self.state.lock().jobs);
+        let mut state = self.state.lock();
+        let (jobs, answers) = (std::mem::take(&mut state.jobs), std::mem::take(&mut state.answers));
+        drop(state);
         self.close();
-        drop(jobs);
+        drop((jobs, answers));
     }
 
     /// Takes nothing more; what is in the queue is still given out.

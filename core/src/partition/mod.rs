@@ -12,23 +12,29 @@ pub mod transaction;
 mod conformance;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use event_listener::{Event, EventListener};
 use parking_lot::Mutex;
 
 use crate::engine::{Engine, Growth, Sequence};
-use crate::env::{Entropy, Env};
+use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::executor::Pending;
+use crate::executor::{Coming, Pending, block_on};
 
+use committer::Stages;
 use intake::{Intake, Job};
 use layer::Layer;
 use source::{GroupReads, LayeredReads};
 use time::EngineTime;
 
 pub use transaction::{Drawn, Halt, Moment, Run, Transaction};
+
+/// With so many jobs in the queue the committer is called although nobody asks for their answers yet.
+const MANY: usize = 8;
 
 /// The rules that a partition runs; it knows nothing of them but this.
 pub trait Domain: Send + Sync + 'static {
@@ -61,8 +67,8 @@ struct Shared<D: Domain> {
     engine: Arc<dyn Engine>,
     domain: D,
     time: EngineTime,
-    entropy: Arc<dyn Entropy>,
     intake: Intake<D>,
+    stages: Stages<D>,
     /// Rings after each commit: for feeds.
     committed: Event,
 }
@@ -86,13 +92,14 @@ impl<D: Domain> Partition<D> {
     /// # Errors
     /// `Unavailable` when the system gives no thread.
     pub fn start(engine: Arc<dyn Engine>, domain: D, env: &Env, limits: Limits) -> Result<Self> {
-        let time = EngineTime::new(Arc::clone(&env.clock), engine.newest().1);
+        let (newest, time) = engine.newest();
+        let time = EngineTime::new(Arc::clone(&env.clock), time);
         let shared = Arc::new(Shared {
             engine,
             domain,
             time,
-            entropy: Arc::clone(&env.entropy),
-            intake: Intake::new(limits.intake_bytes),
+            intake: Intake::new(limits.intake_bytes, Arc::clone(&env.entropy)),
+            stages: Stages::new(newest),
             committed: Event::new(),
         });
         let threads = Mutex::new(committer::start(&shared)?);
@@ -103,18 +110,22 @@ impl<D: Domain> Partition<D> {
     pub fn submit(&self, operation: D::Operation, deadline: Option<Duration>) -> Pending<D::Answer> {
         let shared = Arc::clone(&self.shared);
         let bytes = shared.domain.size(&operation);
-        let mut seed = [0; 8];
-        shared.entropy.fill(&mut seed);
         let (answer, receiver) = oneshot::channel();
-        let job = Job { operation, bytes, seed: u64::from_ne_bytes(seed), moment: Moment::default(), answer };
+        let job = Job { operation, bytes, seed: 0, moment: Moment::default(), answer };
         match shared.intake.offer(job, &shared.time) {
-            Ok(()) => Pending::receive(receiver),
+            Ok(waiting) => {
+                if waiting >= MANY {
+                    shared.intake.call();
+                }
+                Pending::coming(Submitted { shared: Some(shared), receiver: Receiver::Blocking(receiver) })
+            }
             Err(intake::Refused::Closed) => Pending::ready(Err(closed())),
             Err(intake::Refused::Full(job)) => {
                 let until = shared.time.now().saturating_add(millis(deadline.unwrap_or(self.limits.deadline)));
                 Pending::new(async move {
                     wait_for_room(&shared, job, until).await?;
-                    Pending::receive(receiver).await
+                    shared.intake.call();
+                    receiver.await.unwrap_or_else(|_| Err(stopped()))
                 })
             }
         }
@@ -147,6 +158,11 @@ impl<D: Domain> Partition<D> {
         }
     }
 
+    /// Engine time now, in milliseconds.
+    pub fn now(&self) -> i64 {
+        self.shared.time.now()
+    }
+
     /// The storage below.
     pub fn engine(&self) -> &Arc<dyn Engine> {
         &self.shared.engine
@@ -167,6 +183,7 @@ impl<D: Domain> Partition<D> {
             // A committer that panicked has told its callers, see `committer::Fallen`.
             let _ = thread.join();
         }
+        self.shared.stages.wait_until_idle();
         let closed = self.shared.engine.close(within);
         self.shared.committed.notify(usize::MAX);
         closed
@@ -182,13 +199,86 @@ impl<D: Domain> Drop for Partition<D> {
     }
 }
 
+/// The answer of a job that was taken in. The committer is called when somebody wants the answer, or does not.
+struct Submitted<D: Domain> {
+    /// None once the committer was called.
+    shared: Option<Arc<Shared<D>>>,
+    receiver: Receiver<Result<D::Answer>>,
+}
+
+enum Receiver<T> {
+    Blocking(oneshot::Receiver<T>),
+    Polled(oneshot::AsyncReceiver<T>),
+    Moving,
+}
+
+impl<D: Domain> Submitted<D> {
+    fn call(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.intake.call();
+        }
+    }
+}
+
+impl<D: Domain> Coming<D::Answer> for Submitted<D> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<D::Answer>> {
+        self.call();
+        self.receiver = match std::mem::replace(&mut self.receiver, Receiver::Moving) {
+            Receiver::Blocking(receiver) => Receiver::Polled(receiver.into_future()),
+            polled => polled,
+        };
+        let Receiver::Polled(receiver) = &mut self.receiver else { unreachable!("it was just turned into one") };
+        Pin::new(receiver).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(stopped())))
+    }
+
+    fn wait(mut self: Box<Self>, until: Option<Instant>) -> Option<Result<D::Answer>> {
+        let receiver = match std::mem::replace(&mut self.receiver, Receiver::Moving) {
+            Receiver::Blocking(receiver) => receiver,
+            polled => {
+                self.receiver = polled;
+                return block_on(|context| self.poll(context), until);
+            }
+        };
+        // It may have been committed together with an earlier call.
+        let mut early = receiver.try_recv();
+        // Who has a limit cannot take part: a sync may take longer than it.
+        if early.is_err()
+            && until.is_none()
+            && let Some(shared) = &self.shared
+            && committer::help(shared)
+        {
+            self.shared = None;
+            early = receiver.try_recv();
+        }
+        if let Ok(answer) = early {
+            self.shared = None;
+            return Some(answer);
+        }
+        self.call();
+        let answer = match until {
+            None => receiver.recv().map_err(|_| stopped()),
+            Some(until) => match receiver.recv_deadline(until) {
+                Err(oneshot::RecvTimeoutError::Timeout) => return None,
+                answer => answer.map_err(|_| stopped()),
+            },
+        };
+        Some(answer.and_then(|answer| answer))
+    }
+}
+
+impl<D: Domain> Drop for Submitted<D> {
+    fn drop(&mut self) {
+        self.call();
+    }
+}
+
 async fn wait_for_room<D: Domain>(shared: &Shared<D>, job: Job<D>, until: i64) -> Result<()> {
     let mut job = job;
     let _waiting = shared.intake.wait_for_room();
     loop {
         let listener = shared.intake.listen_for_room();
         match shared.intake.offer(job, &shared.time) {
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
             Err(intake::Refused::Closed) => return Err(closed()),
             Err(intake::Refused::Full(refused)) => job = refused,
         }
@@ -208,6 +298,10 @@ fn run_caught<D: Domain>(domain: &D, operation: &D::Operation, transaction: &mut
         tracing::error!(panic = text, "an operation panicked; it wrote nothing");
         Err(Error::new(ErrorKind::Internal, "the operation failed inside Kappa; it wrote nothing").into())
     })
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Ambiguous, "the partition stopped before it answered; reopen and read")
 }
 
 fn closed() -> Error {

@@ -26,6 +26,14 @@ pub struct Document(Arc<Inner>);
 struct Inner {
     text: Bytes,
     fields: OnceLock<Map<String, Value>>,
+    /// The document that this one is with an id in front, so that its fields need not be copied.
+    without_id: Option<Document>,
+}
+
+impl Inner {
+    fn new(text: Bytes, fields: OnceLock<Map<String, Value>>) -> Self {
+        Self { text, fields, without_id: None }
+    }
 }
 
 impl Document {
@@ -42,7 +50,7 @@ impl Document {
         let checked = std::str::from_utf8(&text).map_err(|error| Error::invalid("not UTF-8").caused_by(error))?;
         let compact = json_text::check(checked)?;
         let text = compact.map_or(text, Bytes::from);
-        Ok(Self(Arc::new(Inner { text, fields: OnceLock::from(fields) })))
+        Ok(Self(Arc::new(Inner::new(text, OnceLock::from(fields)))))
     }
 
     /// The object with these fields, in their order.
@@ -61,12 +69,12 @@ impl Document {
     pub(crate) fn from_merged(fields: Map<String, Value>) -> Result<Self> {
         let text = serde_json::to_vec(&fields).expect("a map of JSON values has a text");
         check_size(text.len())?;
-        Ok(Self(Arc::new(Inner { text: text.into(), fields: OnceLock::from(fields) })))
+        Ok(Self(Arc::new(Inner::new(text.into(), OnceLock::from(fields)))))
     }
 
     /// Text that is known to be one object, as it comes back from storage.
     pub fn from_stored(text: Bytes) -> Self {
-        Self(Arc::new(Inner { text, fields: OnceLock::new() }))
+        Self(Arc::new(Inner::new(text, OnceLock::new())))
     }
 
     /// Anything that serialises to one JSON object.
@@ -83,19 +91,17 @@ impl Document {
     /// # Errors
     /// `InvalidInput` when it has an id already; `TooLarge` when it would be over 1 MiB.
     pub fn with_id(&self, id: &str) -> Result<Self> {
-        if self.fields().contains_key("id") {
+        if self.given_fields().contains_key("id") || self.0.without_id.is_some() {
             return Err(Error::invalid("the document has an id already"));
         }
         let text = &self.0.text;
         let fields = text[1..].trim_ascii_start();
         let comma = if fields.first() == Some(&b'}') { "" } else { "," };
         let quoted = serde_json::to_string(id).expect("a string has a JSON text");
-        let mut prefixed = format!("{{\"id\":{quoted}{comma}").into_bytes();
-        check_size(prefixed.len() + fields.len())?;
-        prefixed.extend_from_slice(fields);
-        let mut fields = self.fields().clone();
-        fields.shift_insert(0, "id".to_owned(), id.into());
-        Ok(Self(Arc::new(Inner { text: prefixed.into(), fields: OnceLock::from(fields) })))
+        let parts = [b"{\"id\":", quoted.as_bytes(), comma.as_bytes(), fields];
+        check_size(parts.iter().map(|part| part.len()).sum())?;
+        let inner = Inner::new(parts.concat().into(), OnceLock::new());
+        Ok(Self(Arc::new(Inner { without_id: Some(self.clone()), ..inner })))
     }
 
     /// The JSON text.
@@ -122,6 +128,11 @@ impl Document {
     pub fn fields(&self) -> &Map<String, Value> {
         static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
         self.read_fields().unwrap_or(&NONE)
+    }
+
+    /// The fields, but for an id that [`Document::with_id`] added.
+    pub(crate) fn given_fields(&self) -> &Map<String, Value> {
+        self.0.without_id.as_ref().unwrap_or(self).fields()
     }
 
     /// The fields, for writes: what follows from fields that cannot be read must not replace them.

@@ -8,7 +8,7 @@ use crate::operation::Answer;
 use crate::partition::{Halt, Run, Transaction};
 
 use super::index::Scope;
-use super::{build, catalog, collection, idempotency, keys};
+use super::{build, catalog, collection, idempotency, keys, session};
 
 /// A document lives at most 100 years.
 pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3_600 * 1_000;
@@ -53,12 +53,13 @@ pub fn maintain(tx: &mut Transaction<'_>, collection: u32, id: &str, old: Option
     }
 }
 
-/// Removes some of what ended: documents, old idempotency keys, entries of dropped indexes.
+/// Removes some of what ended: documents, old idempotency keys and sessions, entries of dropped indexes.
 pub fn sweep(tx: &mut Transaction<'_>) -> Run<Answer> {
     let documents = sweep_documents(tx)?;
     let answers = idempotency::sweep(tx)?;
     let entries = build::sweep_dropped(tx)?;
-    Ok(Answer::More(documents || answers || entries))
+    let sessions = session::sweep(tx)?;
+    Ok(Answer::More(documents || answers || entries || sessions))
 }
 
 /// Whether a step of background work has written as much as it should.

@@ -29,7 +29,7 @@ const VERSION: u8 = 1;
 /// What is kept of an answer. Documents are read again; versions are never stored, because an
 /// engine may number the record otherwise than its writer expected.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-enum Kept {
+pub(super) enum Kept {
     /// The document `id` was written; its version is that of the entry which says so.
     Written { id: String },
     /// Whether there was something to delete.
@@ -164,7 +164,8 @@ fn digest(operation: &Operation) -> u128 {
     xxh3_128(&serde_json::to_vec(operation).expect("an operation has a JSON text"))
 }
 
-fn keep(answer: &Answer) -> Kept {
+/// What is kept of `answer`.
+pub(super) fn keep(answer: &Answer) -> Kept {
     match answer {
         Answer::Written(entry) => Kept::Written { id: entry.id.clone() },
         Answer::Deleted(deleted) => Kept::Deleted(*deleted),
@@ -179,7 +180,8 @@ fn keep(answer: &Answer) -> Kept {
     }
 }
 
-fn replay(tx: &mut Transaction<'_>, operation: &Operation, kept: Kept, own: Sequence) -> Run<Answer> {
+/// The answer of `operation` again, from what was kept of it in the entry that record `own` wrote.
+pub(super) fn replay(tx: &mut Transaction<'_>, operation: &Operation, kept: Kept, own: Sequence) -> Run<Answer> {
     match (kept, operation) {
         (
             Kept::Written { id },

@@ -49,7 +49,7 @@ pub fn maintain(
 ) -> Run<()> {
     let mut changes = Vec::new();
     for index in &scope.catalog.indexes {
-        let new = new.map(|new| value(index, member.id, new.fields())).transpose()?.flatten();
+        let new = new.map(|new| value(index, member.id, new.given_fields())).transpose()?.flatten();
         // What is stored may have come before the index; where it has no place in it, it has no entry.
         let old = match old {
             Some(old) => value(index, member.id, old.read_fields()?).ok().flatten(),

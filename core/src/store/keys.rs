@@ -22,6 +22,7 @@ const ANSWER: u8 = 0x18;
 const ANSWER_TIME: u8 = 0x19;
 const ANSWER_COUNT: u8 = 0x1a;
 const ANSWERS_FULL: u8 = 0x1b;
+const SESSION: u8 = 0x1c;
 
 /// An id is at most this long.
 pub const MAX_ID_BYTES: usize = 256;
@@ -218,6 +219,16 @@ pub fn answer_count() -> Bytes {
 /// Stands while no more answers may be kept.
 pub fn answers_full() -> Bytes {
     Bytes::from_static(&[ANSWERS_FULL])
+}
+
+/// The newest answer in a slot of a session, whose name begins with the time when the session began.
+pub fn session(session: &[u8; 16], slot: u16) -> Bytes {
+    numbered(SESSION, &[], &[session, &slot.to_be_bytes()])
+}
+
+/// Every answer of a session that began up to `until`.
+pub fn sessions_by(until: i64) -> KeyRange {
+    timed_by(SESSION, until)
 }
 
 fn time(ms: i64) -> [u8; 8] {

@@ -20,6 +20,7 @@ mod list;
 mod merge_patch;
 mod order_value;
 pub mod products;
+pub mod session;
 mod users;
 
 #[cfg(test)]

@@ -4,11 +4,15 @@
 mod database;
 mod ending;
 mod feed;
+mod forking;
 mod golden;
 mod idempotency;
 mod kill;
+mod member;
 mod model;
 mod open;
 mod oracle;
 mod plan;
+mod share;
+mod socket;
 mod worker;

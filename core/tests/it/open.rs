@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use kappa_core::{Durability, Error, ErrorKind, Kappa, Options};
+use kappa_core::{Durability, Error, ErrorKind, Kappa, Mode, Options};
 use serde_json::json;
 
 use crate::database::{self, open, small, things};
@@ -11,7 +11,9 @@ use crate::worker::{Line, Orders, read_line};
 
 /// A refusal of this kind, in one line that a person can act on and that says all of `words`.
 fn refused(directory: &Path, kind: ErrorKind, words: &[&str]) -> Error {
-    let error = Kappa::open_with(directory, &small(), &kappa_core::env::Env::default()).expect_err("it must not open");
+    // Alone: otherwise it would share with the process that has the directory.
+    let options = Options { mode: Mode::Owner, ..small() };
+    let error = Kappa::open_with(directory, &options, &kappa_core::env::Env::default()).expect_err("it must not open");
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
     assert!(!text.contains(['\n', '{', '}']), "not a sentence: {text}");

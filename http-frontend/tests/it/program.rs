@@ -77,16 +77,25 @@ fn what_cannot_start_says_why_in_one_line() {
 }
 
 #[test]
-fn a_taken_port_and_a_taken_directory_are_named() {
+fn a_taken_port_is_named_and_a_taken_directory_is_shared() {
     let directory = tempfile::tempdir().unwrap();
     let running = Running::start(program().args(["--port", "0", "--data"]).arg(directory.path()));
     let port = running.client.0.port().to_string();
     let other = tempfile::tempdir().unwrap();
     let taken = program().args(["-p", &port, "--data"]).arg(other.path()).output().unwrap();
     one_line(&taken, 1, &["port", &port, "taken"]);
-    let locked = program().args(["-p", "0", "--data"]).arg(directory.path()).output().unwrap();
-    one_line(&locked, 1, &[&running.child.id().to_string()]);
-    assert_eq!(running.client.get("/livez").status, 200);
+    let second = Running::start(program().args(["--port", "0", "--data"]).arg(directory.path()));
+    let made = second.client.json("POST", "/v1/products", r#"{"id":"p","title":"T","price":1}"#);
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(running.client.get("/v1/products/p").status, 200);
+    let info = second.client.get("/v1/info").json();
+    assert_eq!(info["database"]["role"], "client", "{info}");
+    assert_eq!(info["database"]["owner_pid"], running.child.id(), "{info}");
+    // The server that owns the directory is updated: the other one goes on.
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().0, Some(0));
+    assert_eq!(second.client.get("/v1/products/p").status, 200);
+    assert_eq!(second.client.get("/v1/info").json()["database"]["role"], "owner");
 }
 
 #[test]

@@ -2,6 +2,26 @@
 
 from typing import Any, Final, final
 
+__all__ = [
+    "VERSION",
+    "Batch",
+    "Bridge",
+    "Call",
+    "Database",
+    "Feed",
+    "Histogram",
+    "Pages",
+    "Store",
+    "_kinds",
+    "_panic",
+    "_raise",
+    "cpu_info",
+    "histogram",
+    "in_memory",
+    "mock_products",
+    "open",
+]
+
 VERSION: Final[str]
 
 def open(path: object, given: dict[str, Any]) -> Call: ...

@@ -81,6 +81,7 @@ class Kappa:
 def open(
     path: str | os.PathLike[str],
     *,
+    mode: Literal["auto", "owner", "client"] = "auto",
     durability: Literal["written", "synced", "replicated"] = "synced",
     view: Literal["sled", "memory"] = "sled",
     decimals: bool = False,
@@ -95,15 +96,19 @@ def open(
 ) -> Kappa:
     """Opens the database in the directory ``path``, made if it is not there.
 
+    mode: ``auto`` shares the directory with the other processes that open it; ``owner`` insists on having it
+        alone, ``client`` on asking the process that has it.
     durability: when an answer may leave: ``written`` (in the system), ``synced`` (on disk).
     view: where documents are read from: ``sled`` (more data than memory) or ``memory``.
     decimals: read numbers with a fraction as ``Decimal`` with all digits, and accept ``Decimal``.
     deadline: how long a write waits for room before it raises ``OverloadedError``; 10 s.
-    The others bound memory and disk; 16 MiB of writes may wait, and two memtables and a cache have 32 MiB each.
+    The others bound memory and disk; 16 MiB of writes may wait, and two memtables have 48 MiB each and a cache 32.
 
-    Raises ``LockedError`` when it is open elsewhere, and ``DamagedError`` naming file and offset.
+    Raises ``LockedError`` when ``owner`` was asked for and another process has it, and ``DamagedError`` naming file
+    and offset.
     """
     options: dict[str, Any] = {
+        "mode": mode,
         "durability": durability,
         "view": view,
         "decimals": decimals,

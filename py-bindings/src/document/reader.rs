@@ -26,6 +26,11 @@ impl Reader {
         })
     }
 
+    /// Imports Python's parser before it is needed.
+    pub fn import(py: Python<'_>) -> PyResult<()> {
+        [false, true].into_iter().try_for_each(|decimals| Self { decimals }.scanner(py).map(|_| ()))
+    }
+
     fn scanner(self, py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
         static FLOATS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static DECIMALS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

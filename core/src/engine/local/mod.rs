@@ -25,7 +25,7 @@ use background::Background;
 use log::{Damage, Log};
 use view::{View, ViewOptions};
 
-pub use opening::{LocalOptions, OpenReport};
+pub use opening::{COMPARE_FIRST_KEYS, LocalOptions, OpenReport};
 
 /// One partition in a directory of this host.
 pub struct LocalEngine {

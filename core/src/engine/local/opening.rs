@@ -23,9 +23,8 @@ use super::view::{Checkpoint, CheckpointLog, Digest, StoreState, View, ViewOptio
 const REPLAY_GROUP: usize = 256;
 /// and bytes of them, because a record may be large.
 const REPLAY_BYTES: usize = 1 << 20;
-/// A view with at most this many keys is compared with the log before the first answer, which takes well
-/// under a second; a larger one only where the machine may have lost what sled wrote.
-const COMPARE_FIRST_KEYS: u64 = 200_000;
+/// The default of [`LocalOptions::compare_first_keys`]: that takes well under a second.
+pub const COMPARE_FIRST_KEYS: u64 = 200_000;
 /// A rebuild says how far it is each time this many entries are in.
 const PROGRESS_EVERY: u64 = 100_000;
 
@@ -39,8 +38,11 @@ pub struct LocalOptions {
     /// What the view keeps its keys in.
     pub view_kind: ViewKind,
     /// The files are as this machine wrote them: it has not been started again since they were last used.
-    /// Then a large view is compared with the log beside the first reads instead of before them.
+    /// Then a large view is compared with the log, and a drain that was cut short repeated, beside the first
+    /// calls instead of before them.
     pub same_boot: bool,
+    /// A view with at most this many keys is compared before the first answer in any case.
+    pub compare_first_keys: u64,
     /// How long a group waits for room in the memtables.
     pub room_wait: Duration,
 }
@@ -135,8 +137,10 @@ fn open_view(
             StoreState::Empty => 0,
             StoreState::At { digest, .. } | StoreState::Draining { digest, .. } => digest.count,
         };
-        let view_options =
-            ViewOptions { compare_repeated: !options.same_boot || keys <= COMPARE_FIRST_KEYS, ..view_options.clone() };
+        let view_options = ViewOptions {
+            compare_repeated: !options.same_boot || keys <= options.compare_first_keys,
+            ..view_options.clone()
+        };
         let place = directory.join(name);
         match reopen(log, end, &place, &view_options, state) {
             Ok(view) => {
@@ -184,10 +188,16 @@ fn reopen(
         StoreState::At { at, .. } => at,
         StoreState::Draining { from, to, .. } => {
             replay(log, &view, tail_behind(log, from)?, from, Some(to))?;
-            match checkpoint(log, &view).map_err(|error| gone(&error))? {
-                Checkpoint::At(_) => to,
-                other => return Err(Reopen::View(format!("its drain could not be repeated: {other:?}"))),
+            if options.compare_repeated {
+                match checkpoint(log, &view).map_err(|error| gone(&error))? {
+                    Checkpoint::At(_) => {}
+                    other => return Err(Reopen::View(format!("its drain could not be repeated: {other:?}"))),
+                }
+            } else {
+                // The memtable hides every key that the drain may have touched, as it did the first time.
+                view.begin_repeat().map_err(|error| gone(&error))?;
             }
+            to
         }
     };
     replay(log, &view, tail_behind(log, after)?, after, None)?;
@@ -223,7 +233,7 @@ fn replay(log: &Log, view: &View, tail: TailIter, after: Sequence, to: Option<Se
         if group.len() >= REPLAY_GROUP || bytes >= REPLAY_BYTES || committed.sequence != newest + 1 {
             bytes = 0;
             apply(view, &mut group, newest).map_err(gone)?;
-            if to.is_none() && view.checkpoint_due() {
+            if to.is_none() && view.is_filling() {
                 let _ = checkpoint(log, view).map_err(gone)?;
             }
         }

@@ -6,6 +6,7 @@ mod idempotency;
 mod limits;
 mod model;
 mod rules;
+mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -104,18 +105,26 @@ impl Partition {
         self.call_with(operation, None)
     }
 
-    /// Runs the operation in both ways, which must agree whatever number the record gets.
     fn call_with(&mut self, operation: &Operation, key: Option<&str>) -> Result<Answer> {
+        self.run_both_ways(operation, &|tx| match key {
+            Some(key) => run_idempotent(operation, key, tx),
+            None => run(operation, tx),
+        })
+    }
+
+    /// Runs the operation in both ways, which must agree whatever number the record gets.
+    fn run_both_ways(
+        &mut self,
+        operation: &Operation,
+        run: &dyn Fn(&mut Transaction<'_>) -> Run<Answer>,
+    ) -> Result<Answer> {
         const APART: Sequence = 7;
         self.moment.tick += 1;
         let number = self.sequence + 1;
         let drawn = Drawn { moment: self.moment, seed: number.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
         let start = |source: &mut dyn Source, number| {
             let mut tx = Transaction::new(source, drawn, number);
-            let answer = match key {
-                Some(key) => run_idempotent(operation, key, &mut tx),
-                None => run(operation, &mut tx),
-            };
+            let answer = run(&mut tx);
             (answer, tx.into_record())
         };
         let (answer, record) = start(&mut AtHand(&self.keys), number);

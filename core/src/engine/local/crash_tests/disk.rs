@@ -42,6 +42,7 @@ pub struct Place {
     pub kind: ViewKind,
     memtable_bytes: usize,
     segment_bytes: u32,
+    same_boot: bool,
     root: PathBuf,
     copies: Option<Copies>,
 }
@@ -64,12 +65,25 @@ impl Place {
     }
 
     fn over(files: SimulatedFiles, kind: ViewKind, root: &Path) -> Self {
-        Self { files, kind, memtable_bytes: 4 << 20, segment_bytes: 64 << 10, root: root.into(), copies: None }
+        Self {
+            files,
+            kind,
+            memtable_bytes: 4 << 20,
+            segment_bytes: 64 << 10,
+            same_boot: false,
+            root: root.into(),
+            copies: None,
+        }
     }
 
     /// Segments of this size.
     pub fn segments_of(self, segment_bytes: u32) -> Self {
         Self { segment_bytes, ..self }
+    }
+
+    /// The machine went on: what was cut short is finished behind the first calls.
+    pub fn of_the_same_boot(self, same_boot: bool) -> Self {
+        Self { same_boot, ..self }
     }
 
     /// Small memtables make openings drain.
@@ -129,7 +143,8 @@ impl Place {
             planted: planted::of_view(),
             ..ViewOptions::default()
         };
-        LocalOptions { log, view, view_kind: self.kind, same_boot: false, room_wait: Duration::from_secs(10) }
+        let (view_kind, room_wait) = (self.kind, Duration::from_secs(10));
+        LocalOptions { log, view, view_kind, same_boot: self.same_boot, compare_first_keys: 0, room_wait }
     }
 }
 

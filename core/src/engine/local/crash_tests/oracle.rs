@@ -145,8 +145,10 @@ impl Oracle {
     }
 
     fn opened(&self, place: &Place, bounds: Bounds) -> Verdict<usize> {
-        let ((_, engine), _) = place.open_settled()?;
-        self.examine(&engine, bounds)
+        let (engine, _) = place.open().map_err(|error| told(&error))?;
+        let prefix = self.examine(&engine, bounds)?;
+        // What an opening leaves for later must change nothing that anybody sees.
+        if settle(&engine)? { self.examine(&engine, bounds) } else { Ok(prefix) }
     }
 
     /// What was begun and never written did not happen.
@@ -180,12 +182,19 @@ impl Place {
     pub fn open_settled(&self) -> Verdict<((Self, LocalEngine), bool)> {
         let (engine, report) = self.open().map_err(|error| told(&error))?;
         let rebuilt = report.findings.iter().any(|finding| finding.contains("rebuilt"));
-        let view = engine.shared.view();
-        if view.checkpoint_due() {
-            let _ = opening::checkpoint(&engine.shared.log, &view).map_err(|error| told(&error))?;
-        }
+        settle(&engine)?;
         Ok(((self.clone(), engine), rebuilt))
     }
+}
+
+/// Whether there was something to drain.
+fn settle(engine: &LocalEngine) -> Verdict<bool> {
+    let view = engine.shared.view();
+    let due = view.checkpoint_due();
+    if due {
+        let _ = opening::checkpoint(&engine.shared.log, &view).map_err(|error| told(&error))?;
+    }
+    Ok(due)
 }
 
 /// All keys of a snapshot, page by page.

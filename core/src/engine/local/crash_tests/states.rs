@@ -121,7 +121,7 @@ impl Trace {
                 let root = scratch.join(format!("{}", replay.done()));
                 disk::restore(&root.join(PARTITION), &self.sled_at(replay.done(), sled));
                 let memtable_bytes = if replay.done().is_multiple_of(2) { 64 << 10 } else { 4 << 20 };
-                Place::sled(files, &root).draining_at(memtable_bytes)
+                Place::sled(files, &root).draining_at(memtable_bytes).of_the_same_boot(state.crash == Crash::Killed)
             }
         };
         let verdict = self.oracle.survives(&place, bounds).map(drop);
@@ -218,6 +218,7 @@ fn states_at(trace: &Trace, at: usize) -> Vec<State> {
         vec![State { crash: crashes[0], sled: None }, State { crash: crashes[1], sled: Some(sled_state(at)) }];
     if at.is_multiple_of(8) {
         states.push(State { crash: Crash::Killed, sled: None });
+        states.push(State { crash: Crash::Killed, sled: Some(SledState::AsWritten) });
     }
     let news = trace.copies.iter().any(|(copy, _)| at.checked_sub(*copy).is_some_and(|since| since < 2));
     for number in 0..5 {

@@ -17,6 +17,11 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Changes handed to the store at a time; between two of them a close is noticed.
 const CHANGES_A_CALL: usize = 2_048;
+/// While writes come in, a drain rests at most so long between two calls of the store: it takes at most about a
+/// third of a core then, and comes to its end all the same.
+const REST: Duration = Duration::from_millis(60);
+/// Nothing was written for so long: the drain goes on at full speed.
+const QUIET: Duration = Duration::from_millis(5);
 /// How often waits look whether the view is being closed.
 const LOOK_UP: Duration = Duration::from_millis(20);
 /// How long a reader takes at most, if all goes well.
@@ -40,6 +45,8 @@ struct Frozen {
     at: Sequence,
     older: Vec<Ended>,
     digest: Option<Digest>,
+    /// Keys to be drained; none when the drain has to be repeated.
+    keys: usize,
     recorded: bool,
     /// The digest came from the manifest: compare before relying on it.
     repeated: bool,
@@ -83,7 +90,10 @@ impl View {
         let digest = match (frozen.digest, before) {
             (Some(digest), _) => digest,
             (None, Some(before)) => match shared.digest_after(before, &frozen.memtable) {
-                Ok(Some(digest)) => digest,
+                Ok(Some((digest, keys))) => {
+                    frozen.keys = keys;
+                    digest
+                }
                 Ok(None) => return Ok(Checkpoint::Cancelled),
                 Err(abandoned) => return Err(shared.abandon(abandoned)),
             },
@@ -115,6 +125,24 @@ impl View {
         shared.let_readers_go();
         drop(memtable);
         Ok(Checkpoint::At(at))
+    }
+
+    /// Freezes what was applied up to the end of a drain that has to be repeated; the next checkpoint drains it, and
+    /// writes go on meanwhile.
+    ///
+    /// # Errors
+    /// As [`View::checkpoint`].
+    pub fn begin_repeat(&self) -> Result<()> {
+        let mut maintenance = self.shared.maintenance.lock();
+        if maintenance.repeat.is_some() && maintenance.frozen.is_none() {
+            maintenance.frozen = self.shared.freeze(maintenance.repeat)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a drain has still to be repeated.
+    pub fn repeats(&self) -> bool {
+        self.shared.maintenance.lock().repeat.is_some()
     }
 
     /// Reads the whole store and compares it with the digest of the last checkpoint; gives the view
@@ -162,7 +190,7 @@ impl Shared {
         let older = mem::replace(&mut writer.ended, vec![current]);
         let digest = repeat.map(|(_, digest)| digest);
         let repeated = repeat.is_some();
-        Ok(Some(Frozen { memtable, at, older, digest, recorded: repeated, repeated }))
+        Ok(Some(Frozen { memtable, at, older, digest, keys: 0, recorded: repeated, repeated }))
     }
 
     /// Everything up to `at` is in the active memtable or below, and nothing else is.
@@ -208,10 +236,13 @@ impl Shared {
         writer.ended.push(ended);
     }
 
-    /// The digest that the store will have when `memtable` is in it; none when the view is closing.
-    fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<Digest>> {
+    /// The digest that the store will have when `memtable` is in it, and how many keys that takes; none when the
+    /// view is closing.
+    fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<(Digest, usize)>> {
         let salt = self.options.salt;
+        let mut keys = 0;
         for (number, (key, (sequence, value))) in memtable.newest().enumerate() {
+            keys = number + 1;
             if number % CHANGES_A_CALL == 0 && self.is_ending() {
                 return Ok(None);
             }
@@ -223,7 +254,7 @@ impl Shared {
                 digest.add(salt, &key, sequence);
             }
         }
-        Ok(Some(digest))
+        Ok(Some((digest, keys)))
     }
 
     /// Whether all snapshots of the lists in `older` have ended.
@@ -245,6 +276,7 @@ impl Shared {
     /// Writes the newest version of each key; whether it came to the end.
     fn drain(&self, frozen: &Frozen, digest: Digest) -> StoreResult<bool> {
         let mut changes = Vec::with_capacity(CHANGES_A_CALL);
+        let mut drained = 0;
         for change in self.changes(&frozen.memtable) {
             changes.push(change);
             if changes.len() == CHANGES_A_CALL {
@@ -252,6 +284,8 @@ impl Shared {
                     return Ok(false);
                 }
                 self.store.write(mem::replace(&mut changes, Vec::with_capacity(CHANGES_A_CALL)))?;
+                drained += CHANGES_A_CALL;
+                self.rest(drained, frozen.keys);
             }
         }
         self.store.write(changes)?;
@@ -261,6 +295,22 @@ impl Shared {
         self.store.flush()?;
         // The store went through a crash in the middle of a drain: believe it only after a full scan.
         if frozen.repeated && self.options.compare_repeated { self.compare(frozen.at, digest) } else { Ok(true) }
+    }
+
+    /// Leaves the processor to the callers while the drain is ahead of what the writes need: it has to be done
+    /// when the active memtable is due.
+    fn rest(&self, drained: usize, keys: usize) {
+        let is_ahead = || drained * self.options.due_bytes() > keys * self.active().bytes();
+        let mut writer = self.writer.lock();
+        let mut left = REST;
+        while !left.is_zero() && is_ahead() && !self.is_ending() {
+            let before = self.published.load(Ordering::Acquire);
+            self.moved.wait_for(&mut writer, QUIET);
+            if before == self.published.load(Ordering::Acquire) {
+                return;
+            }
+            left = left.saturating_sub(QUIET);
+        }
     }
 
     fn changes<'a>(&'a self, memtable: &'a Memtable) -> Box<dyn Iterator<Item = Change> + 'a> {

@@ -207,9 +207,15 @@ impl View {
         self.snapshot().get(key)
     }
 
-    /// Whether the active memtable is full enough to drain it.
+    /// Whether the active memtable is full enough to drain it, or a drain waits to be finished.
+    #[cfg(test)]
     pub fn checkpoint_due(&self) -> bool {
         self.shared.checkpoint_due()
+    }
+
+    /// Whether the active memtable is full enough to drain it, whatever else waits to be drained.
+    pub fn is_filling(&self) -> bool {
+        self.shared.current.read().active.bytes() >= self.shared.options.due_bytes()
     }
 
     /// Waits until a checkpoint is due, at most `within`, or until `given_up`, which [`View::wake`] has looked

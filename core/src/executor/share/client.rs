@@ -1,0 +1,560 @@
+//! A process that asks the owner: its calls, their deadlines, and what becomes of them when the owner changes.
+//!
+//! Locks here are those of the standard library: a forked child may use this code, and must not meet a lock table
+//! that was copied while another thread of its parent held it.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use event_listener::Event;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::{CallOptions, Change, Executor, Info, Pending};
+use crate::operation::{Answer, Operation};
+use crate::store::session::SessionCall;
+
+use super::Setting;
+use super::calls::{Calls, Kind, Outcome, UnderWay};
+use super::link::Link;
+use super::owner::Owner;
+use super::protocol::{self, MAX_REQUEST_BYTES, Request};
+use super::role;
+use super::wire::Reader;
+
+/// How often calls are looked through for those past their deadline.
+const TICK: Duration = Duration::from_millis(50);
+/// No call gives up sooner: two processes need a moment.
+const MIN_PATIENCE_MS: u64 = 250;
+/// A check reads the whole directory.
+const CHECK_PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// A longer deadline is as good as this one; a call that is repeated later could not be told from a new one.
+const MAX_PATIENCE_MS: u64 = 3_600 * 1_000;
+
+/// One client of an owner; becomes the owner itself when that one dies or closes.
+pub struct Client {
+    pub setting: Setting,
+    /// Whether this process may become the owner.
+    pub may_own: bool,
+    /// Set once this process owns the data.
+    pub owner: OnceLock<Arc<Owner>>,
+    state: Mutex<State>,
+    /// Rings when calls end, the role changes, or the end is asked for.
+    pub changed: Condvar,
+    /// Wakes the thread that looks after deadlines.
+    tick: Condvar,
+    /// Rings when a call that waits for room should look again.
+    room: Event,
+}
+
+/// How far its end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Open,
+    /// No new calls.
+    Closing,
+    /// No calls at all.
+    Ended,
+}
+
+/// What its threads and callers share.
+pub struct State {
+    pub calls: Calls,
+    pub link: Option<Arc<Link>>,
+    /// Which database this is; none before the first owner said so.
+    pub database: Option<[u8; 16]>,
+    pub owner_pid: Option<u32>,
+    /// Why there is no owner, as far as this process knows.
+    pub problem: Option<Error>,
+    pub stage: Stage,
+    /// Threads of this client that have not ended.
+    pub threads: usize,
+    waiting: usize,
+    ticking: bool,
+    unsent: bool,
+}
+
+impl State {
+    /// Whether no call is answered any more.
+    pub fn has_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("directory", &self.setting.directory).finish_non_exhaustive()
+    }
+}
+
+/// What became of a call that came in.
+enum Taken {
+    In(Waiting),
+    /// Here is its frame back.
+    Full(Vec<u8>),
+    /// This process owns the data by now.
+    Here(Arc<Owner>),
+    Failed(Error),
+}
+
+/// A caller's end of a call.
+struct Waiting {
+    receiver: oneshot::Receiver<Outcome>,
+    interest: Interest,
+}
+
+/// That somebody waits for a call, until it is dropped.
+struct Interest {
+    client: Arc<Client>,
+    number: u64,
+    over: bool,
+}
+
+impl Waiting {
+    async fn outcome(self) -> Outcome {
+        let Self { receiver, mut interest } = self;
+        let outcome = receiver.await;
+        interest.over = true;
+        outcome.unwrap_or_else(|_| Outcome::Failed(closed()))
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        if !self.over {
+            self.client.give_up(self.number);
+        }
+    }
+}
+
+impl Client {
+    /// A client whose threads start; it looks for the owner where `found` is none.
+    ///
+    /// # Errors
+    /// `Unavailable` when the system gives no threads.
+    pub fn start(setting: Setting, may_own: bool, found: Option<role::Found>) -> Result<Arc<Self>> {
+        let state = State {
+            calls: Calls::new(setting.options.intake_bytes),
+            link: None,
+            database: None,
+            owner_pid: None,
+            problem: None,
+            stage: Stage::Open,
+            threads: 0,
+            waiting: 0,
+            ticking: false,
+            unsent: false,
+        };
+        let client = Arc::new(Self {
+            setting,
+            may_own,
+            owner: OnceLock::new(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            tick: Condvar::new(),
+            room: Event::new(),
+        });
+        client.spawn("kappa-deadlines", |client| client.look_after_deadlines())?;
+        client.spawn("kappa-client", move |client| role::play(client, found))?;
+        Ok(client)
+    }
+
+    fn spawn(self: &Arc<Self>, name: &str, work: impl FnOnce(&Arc<Self>) + Send + 'static) -> Result<()> {
+        struct Running(Arc<Client>);
+        impl Drop for Running {
+            fn drop(&mut self) {
+                self.0.state().threads -= 1;
+                self.0.changed.notify_all();
+            }
+        }
+        self.state().threads += 1;
+        let running = Running(Arc::clone(self));
+        let spawned = std::thread::Builder::new().name(name.into()).spawn(move || work(&running.0));
+        spawned.map(drop).map_err(|error| {
+            self.end();
+            Error::new(ErrorKind::Unavailable, "the system gave no thread").caused_by(error)
+        })
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Time since boot, in milliseconds.
+    pub fn boot_ms(&self) -> u64 {
+        self.setting.env.clock.boot_ms()
+    }
+
+    /// A read or a write.
+    pub fn submit(self: &Arc<Self>, operation: Operation, options: CallOptions) -> Pending<Answer> {
+        let patience = options.deadline.unwrap_or(self.setting.options.deadline);
+        let mut frame = Vec::with_capacity(128);
+        let kind = if operation.is_read() {
+            protocol::put_read(&mut frame, 0, &operation);
+            Kind::Read
+        } else {
+            // What the owner is told to wait for room ends before this process gives up, so that its refusal arrives.
+            let wait = patience.mul_f32(0.75);
+            let session = SessionCall { session: [0; 16], slot: 0, number: 0 };
+            protocol::put_write(&mut frame, &session, wait, options.idempotency_key.as_deref(), &operation);
+            Kind::Write { slot: 0 }
+        };
+        if frame.len() > MAX_REQUEST_BYTES {
+            let error = Error::new(ErrorKind::TooLarge, "one operation says more than its limit; split it");
+            return Pending::ready(Err(error.with("limit", MAX_REQUEST_BYTES)));
+        }
+        let until = self.until(patience);
+        match self.take_in(kind, frame, Some(until)) {
+            Taken::In(waiting) => Pending::new(async move { answer(waiting.outcome().await) }),
+            Taken::Here(owner) => owner.local.submit(operation, options),
+            Taken::Failed(error) => Pending::ready(Err(error)),
+            Taken::Full(frame) => {
+                let client = Arc::clone(self);
+                Pending::new(async move {
+                    match client.wait_for_room(kind, frame, until).await {
+                        Taken::In(waiting) => answer(waiting.outcome().await),
+                        Taken::Here(owner) => owner.local.submit(operation, options).await,
+                        Taken::Failed(error) => Err(error),
+                        Taken::Full(_) => Err(full()),
+                    }
+                })
+            }
+        }
+    }
+
+    fn until(&self, patience: Duration) -> u64 {
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.boot_ms() + patience.clamp(MIN_PATIENCE_MS, MAX_PATIENCE_MS)
+    }
+
+    /// Numbers the call, notes it, and sends it where there is somebody to send it to.
+    fn take_in(self: &Arc<Self>, mut kind: Kind, mut frame: Vec<u8>, until: Option<u64>) -> Taken {
+        let (reply, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if let Some(owner) = self.owner.get() {
+            return Taken::Here(Arc::clone(owner));
+        }
+        if state.stage != Stage::Open {
+            return Taken::Failed(closed());
+        }
+        if !state.calls.has_room(matches!(kind, Kind::Changes | Kind::Committed), frame.len()) {
+            return Taken::Full(frame);
+        }
+        let number = state.calls.next_number();
+        if let Kind::Write { slot } = &mut kind {
+            let Some(session) = state.calls.session(self.boot_ms(), || self.chance()) else {
+                return Taken::Full(frame);
+            };
+            *slot = state.calls.take_slot();
+            protocol::set_session(&mut frame, &SessionCall { session, slot: *slot, number });
+        }
+        protocol::set_number(&mut frame, number);
+        let frame = Bytes::from(frame);
+        let link = state.link.clone();
+        let sent = link.is_some();
+        state.calls.add(UnderWay { kind, frame: frame.clone(), reply: Some(reply), until, sent });
+        let wake = until.is_some() && !state.ticking;
+        drop(state);
+        if wake {
+            self.tick.notify_all();
+        }
+        if link.is_some_and(|link| link.send(&frame)) {
+            self.flush_later();
+        }
+        Taken::In(Waiting { receiver, interest: Interest { client: Arc::clone(self), number, over: false } })
+    }
+
+    pub fn chance(&self) -> [u8; 8] {
+        let mut chance = [0; 8];
+        self.setting.env.entropy.fill(&mut chance);
+        chance
+    }
+
+    /// Lets the other thread send what the owner did not take at once.
+    pub fn flush_later(&self) {
+        self.state().unsent = true;
+        self.tick.notify_all();
+    }
+
+    async fn wait_for_room(self: Arc<Self>, kind: Kind, frame: Vec<u8>, until: u64) -> Taken {
+        struct Counted(Arc<Client>);
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                self.0.state().waiting -= 1;
+            }
+        }
+        self.state().waiting += 1;
+        let _counted = Counted(Arc::clone(&self));
+        self.tick.notify_all();
+        let mut frame = frame;
+        loop {
+            let listener = self.room.listen();
+            match self.take_in(kind, frame, Some(until)) {
+                Taken::Full(refused) => frame = refused,
+                other => return other,
+            }
+            if self.boot_ms() >= until {
+                let state = self.state();
+                let alone = state.link.is_none();
+                return if alone { Taken::Failed(self.nobody(&state)) } else { Taken::Full(frame) };
+            }
+            listener.await;
+        }
+    }
+
+    /// A call that is neither read nor write, for a caller who blocks.
+    fn ask(self: &Arc<Self>, request: &Request, patience: Duration) -> Result<Asked> {
+        let mut frame = Vec::new();
+        request.put(&mut frame, 0);
+        let until = self.until(patience);
+        let client = Arc::clone(self);
+        let mut taken = self.take_in(Kind::Read, frame, Some(until));
+        if let Taken::Full(frame) = taken {
+            taken = Pending::new(async move { Ok(client.wait_for_room(Kind::Read, frame, until).await) }).wait()?;
+        }
+        match taken {
+            Taken::In(waiting) => match Pending::new(async move { Ok(waiting.outcome().await) }).wait()? {
+                Outcome::Answered(body) => Ok(Asked::There(Reader::new(body))),
+                Outcome::Failed(error) => Err(error),
+                Outcome::Moved => self.owner.get().map(|owner| Asked::Here(Arc::clone(owner))).ok_or_else(closed),
+            },
+            Taken::Here(owner) => Ok(Asked::Here(owner)),
+            Taken::Failed(error) => Err(error),
+            Taken::Full(_) => Err(full()),
+        }
+    }
+
+    /// As [`Executor::seek`].
+    pub fn seek(self: &Arc<Self>, start: crate::executor::FeedStart) -> Result<String> {
+        let request = Request::Seek(start);
+        match self.ask(&request, self.setting.options.deadline)? {
+            Asked::There(mut reader) => reader.text(),
+            Asked::Here(owner) => {
+                let Request::Seek(start) = request else { unreachable!("just made") };
+                owner.local.seek(start)
+            }
+        }
+    }
+
+    /// As [`Executor::changes_now`].
+    pub fn changes_now(self: &Arc<Self>, cursor: &str) -> Result<(Vec<Change>, String)> {
+        match self.ask(&Request::ChangesNow(cursor.to_owned()), self.setting.options.deadline)? {
+            Asked::There(mut reader) => reader.changes(),
+            Asked::Here(owner) => owner.local.changes_now(cursor),
+        }
+    }
+
+    /// As [`Executor::ready`].
+    pub fn ready(self: &Arc<Self>) -> Result<()> {
+        match self.ask(&Request::Ready, self.setting.options.deadline)? {
+            Asked::There(reader) => reader.end(),
+            Asked::Here(owner) => owner.local.ready(),
+        }
+    }
+
+    /// As [`Executor::info`].
+    pub fn info(self: &Arc<Self>) -> Result<Info> {
+        match self.ask(&Request::Info, self.setting.options.deadline)? {
+            Asked::There(mut reader) => reader.info(),
+            Asked::Here(owner) => owner.local.info(),
+        }
+    }
+
+    /// As [`Executor::check`].
+    pub fn check(self: &Arc<Self>) -> Result<Vec<String>> {
+        match self.ask(&Request::Check, CHECK_PATIENCE)? {
+            Asked::There(mut reader) => reader.texts(),
+            Asked::Here(owner) => owner.local.check(),
+        }
+    }
+
+    /// As [`Executor::changes`]; goes on at whoever owns the data.
+    pub fn changes(self: &Arc<Self>, cursor: String) -> Pending<(Vec<Change>, String)> {
+        let client = Arc::clone(self);
+        Pending::new(async move {
+            loop {
+                let mut frame = Vec::new();
+                Request::Changes(cursor.clone()).put(&mut frame, 0);
+                match client.take_in(Kind::Changes, frame, None) {
+                    Taken::In(waiting) => match waiting.outcome().await {
+                        Outcome::Answered(body) => return Reader::new(body).changes(),
+                        Outcome::Failed(error) => return Err(error),
+                        Outcome::Moved => {}
+                    },
+                    Taken::Here(owner) => return owner.local.changes(cursor).await,
+                    Taken::Failed(error) => return Err(error),
+                    Taken::Full(_) => return Err(full()),
+                }
+            }
+        })
+    }
+
+    /// As [`Executor::committed`]; ready also when the owner changes.
+    pub fn committed(self: &Arc<Self>) -> Pending<()> {
+        let mut frame = Vec::new();
+        Request::Committed.put(&mut frame, 0);
+        match self.take_in(Kind::Committed, frame, None) {
+            Taken::In(waiting) => Pending::new(async move {
+                match waiting.outcome().await {
+                    Outcome::Failed(error) => Err(error),
+                    Outcome::Answered(_) | Outcome::Moved => Ok(()),
+                }
+            }),
+            Taken::Here(owner) => owner.local.committed(),
+            Taken::Failed(error) => Pending::ready(Err(error)),
+            Taken::Full(_) => Pending::ready(Err(full())),
+        }
+    }
+
+    /// Nobody waits for the answer. A write is done all the same.
+    fn give_up(&self, number: u64) {
+        let mut state = self.state();
+        let Some(call) = state.calls.get_mut(number) else { return };
+        if matches!(call.kind, Kind::Write { .. }) {
+            call.reply = None;
+            return;
+        }
+        let kind = call.kind;
+        let dropped = state.calls.remove(number);
+        let link = state.link.clone();
+        drop(state);
+        drop(dropped);
+        self.room.notify(usize::MAX);
+        if let (Kind::Changes | Kind::Committed, Some(link)) = (kind, link) {
+            let mut frame = Vec::new();
+            Request::Cancel.put(&mut frame, number);
+            if link.send(&frame) {
+                self.flush_later();
+            }
+        }
+    }
+
+    /// Lets callers that wait for room look again.
+    pub fn ring_for_room(&self) {
+        self.room.notify(usize::MAX);
+    }
+
+    /// Why nobody answers.
+    pub fn nobody(&self, state: &State) -> Error {
+        let message = "the process that owns the data directory does not answer";
+        let mut error = Error::new(ErrorKind::Unavailable, message);
+        if let Some(pid) = state.owner_pid {
+            error = error.with("pid", pid);
+        }
+        error = error.with("directory", self.setting.directory.display());
+        match &state.problem {
+            Some(problem) => error.caused_by(problem.clone()),
+            None => error,
+        }
+    }
+
+    fn look_after_deadlines(&self) {
+        let mut state = self.state();
+        while state.stage != Stage::Ended && self.owner.get().is_none() {
+            if state.unsent {
+                state.unsent = false;
+                let link = state.link.clone();
+                drop(state);
+                if link.is_some_and(|link| link.flush(TICK)) {
+                    self.state().unsent = true;
+                }
+                state = self.state();
+                state = self.expire(state);
+                continue;
+            }
+            state.ticking = !state.calls.is_idle() || state.waiting > 0;
+            let woken = if state.ticking {
+                self.tick.wait_timeout(state, TICK).map(|(state, _)| state).map_err(|poisoned| poisoned.into_inner().0)
+            } else {
+                self.tick.wait(state).map_err(PoisonError::into_inner)
+            };
+            state = woken.unwrap_or_else(|state| state);
+            state.ticking = true;
+            state = self.expire(state);
+        }
+        drop(state);
+        self.room.notify(usize::MAX);
+    }
+
+    fn expire<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let now = self.boot_ms();
+        let expired = state.calls.remove_all(|call| call.until.is_some_and(|until| until <= now));
+        let waiting = state.waiting > 0;
+        if expired.is_empty() && !waiting {
+            return state;
+        }
+        let why = self.nobody(&state);
+        drop(state);
+        for call in expired {
+            let error = call.unanswered(&why);
+            call.end(Outcome::Failed(error));
+        }
+        self.room.notify(usize::MAX);
+        self.changed.notify_all();
+        self.state()
+    }
+
+    /// Takes no more calls, waits for those under way up to their deadlines, and ends.
+    ///
+    /// # Errors
+    /// Whatever closing the database answers where this process owns it by now.
+    pub fn close(&self) -> Result<()> {
+        let mut state = self.state();
+        state.stage = state.stage.max(Stage::Closing);
+        while !state.calls.is_idle() && state.stage != Stage::Ended && self.owner.get().is_none() {
+            // Each call has a deadline, so this ends.
+            state = self.changed.wait_timeout(state, TICK).map_or_else(|poisoned| poisoned.into_inner().0, |(s, _)| s);
+        }
+        drop(state);
+        self.end();
+        let mut state = self.state();
+        // A thread that is just opening the database finishes that first, and closes it again.
+        while state.threads > 0 && self.owner.get().is_none() {
+            state = self.changed.wait_timeout(state, TICK).map_or_else(|poisoned| poisoned.into_inner().0, |(s, _)| s);
+        }
+        drop(state);
+        self.owner.get().map_or(Ok(()), |owner| owner.close())
+    }
+
+    /// Ends the threads and every call.
+    fn end(&self) {
+        let mut state = self.state();
+        state.stage = Stage::Ended;
+        let left = state.calls.remove_all(|_| true);
+        let link = state.link.take();
+        drop(state);
+        if let Some(link) = link {
+            link.end();
+        }
+        self.tick.notify_all();
+        self.changed.notify_all();
+        self.room.notify(usize::MAX);
+        for call in left {
+            let error = call.unanswered(&closed());
+            call.end(Outcome::Failed(error));
+        }
+    }
+}
+
+/// Where a question was answered, or is to be asked.
+enum Asked {
+    There(Reader),
+    Here(Arc<Owner>),
+}
+
+fn answer(outcome: Outcome) -> Result<Answer> {
+    match outcome {
+        Outcome::Answered(body) => Reader::new(body).answer(),
+        Outcome::Failed(error) => Err(error),
+        Outcome::Moved => Err(closed()),
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+fn full() -> Error {
+    Error::new(ErrorKind::Overloaded, "too many calls are under way; retry later")
+}

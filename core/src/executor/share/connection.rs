@@ -1,0 +1,303 @@
+//! One client as its owner sees it: a thread that reads calls and answers reads, and one that sends what comes later.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use parking_lot::{Condvar, Mutex};
+
+use crate::env::{fork, socket};
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::Pending;
+use crate::executor::local::Local;
+
+use super::protocol::{Hello, MAX_REQUEST_BYTES, Request, Welcome, put_answered, take_frame};
+use super::serve::{Served, serve};
+use super::wire::malformed;
+
+/// A client that says nothing at first, or takes nothing for so long, is let go; it comes back and repeats.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Calls of one client that are under way, feeds included; a client keeps to less by itself.
+const MAX_UNDER_WAY: usize = 8_192;
+/// Bytes that wait to be sent before those who have more must wait too.
+const MAX_UNSENT: usize = 4 << 20;
+const READ_BYTES: usize = 64 << 10;
+
+/// One connected client.
+pub struct Connection {
+    /// Before the stream, so that it is dropped before it.
+    _guard: Option<fork::Guard>,
+    stream: UnixStream,
+    local: Arc<Local>,
+    out: Mutex<Out>,
+    sent: Condvar,
+    under_way: Mutex<HashMap<u64, UnderWay>>,
+    woken: Mutex<Woken>,
+    rung: Condvar,
+}
+
+#[derive(Default)]
+struct Out {
+    bytes: Vec<u8>,
+    /// Somebody is sending, and sends what comes meanwhile.
+    sending: bool,
+    broken: bool,
+}
+
+struct UnderWay {
+    pending: Pending<Vec<u8>>,
+    /// Its answer comes whether or not anything else happens, so that an end can wait for it.
+    owed: bool,
+}
+
+#[derive(Default)]
+struct Woken {
+    numbers: Vec<u64>,
+    owed: usize,
+    /// The reader has ended: nothing more comes under way.
+    read: bool,
+    over: bool,
+}
+
+/// Wakes the sending thread for one call.
+struct CallWaker {
+    connection: Arc<Connection>,
+    number: u64,
+}
+
+impl Wake for CallWaker {
+    fn wake(self: Arc<Self>) {
+        let mut woken = self.connection.woken.lock();
+        woken.numbers.push(self.number);
+        // Only the first: the thread takes all there are by the time it runs.
+        if woken.numbers.len() == 1 {
+            self.connection.rung.notify_all();
+        }
+    }
+}
+
+impl Connection {
+    /// The client behind `stream`.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn new(stream: UnixStream, local: Arc<Local>) -> io::Result<Self> {
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            _guard: fork::Guard::new(&stream),
+            stream,
+            local,
+            out: Mutex::default(),
+            sent: Condvar::new(),
+            under_way: Mutex::default(),
+            woken: Mutex::default(),
+            rung: Condvar::new(),
+        })
+    }
+
+    /// Reads calls until the client leaves or the owner stops listening.
+    pub fn read(self: &Arc<Self>) {
+        if let Err(error) = self.read_calls() {
+            tracing::warn!(%error, "a client was let go");
+            let mut frame = Vec::new();
+            put_answered(&mut frame, 0, &Err(error));
+            self.send(frame);
+        }
+        self.woken.lock().read = true;
+        self.rung.notify_all();
+    }
+
+    fn read_calls(self: &Arc<Self>) -> Result<()> {
+        let mut buffer = BytesMut::new();
+        let mut chunk = vec![0; READ_BYTES];
+        let mut greeted = false;
+        while let Some(count) = self.receive(&mut chunk)? {
+            buffer.extend_from_slice(&chunk[..count]);
+            let mut answers = Vec::new();
+            while let Some(frame) = take_frame(&mut buffer, MAX_REQUEST_BYTES)? {
+                if greeted {
+                    self.take_call(frame, &mut answers);
+                } else {
+                    self.greet(&Hello::read(frame)?, &mut answers)?;
+                    greeted = true;
+                }
+                if answers.len() > MAX_UNSENT {
+                    self.send(std::mem::take(&mut answers));
+                }
+            }
+            self.send(answers);
+        }
+        Ok(())
+    }
+
+    /// The next bytes of the client; none once it has left.
+    fn receive(&self, chunk: &mut [u8]) -> Result<Option<usize>> {
+        loop {
+            match (&self.stream).read(chunk) {
+                Ok(0) => return Ok(None),
+                Ok(count) => return Ok(Some(count)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Only before the greeting, see below.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(malformed()),
+                Err(error) => {
+                    tracing::debug!(%error, "a client is gone");
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn greet(&self, hello: &Hello, out: &mut Vec<u8>) -> Result<()> {
+        let version = hello.agree()?;
+        let (database, now) = (self.local.database(), self.local.now());
+        Welcome { version, pid: std::process::id(), database, now }.put(out);
+        let unset = self.stream.set_read_timeout(None);
+        unset.map_err(|error| Error::new(ErrorKind::Unavailable, "the connection is lost").caused_by(error))
+    }
+
+    fn take_call(self: &Arc<Self>, frame: super::protocol::Frame, answers: &mut Vec<u8>) {
+        let number = frame.number;
+        let mut owed = false;
+        let served = match Request::read(frame) {
+            Ok(Request::Cancel) => {
+                let cancelled = self.under_way.lock().remove(&number);
+                self.settle(cancelled.as_ref());
+                return;
+            }
+            Ok(request) => {
+                owed = !matches!(request, Request::Changes(_) | Request::Committed);
+                serve(&self.local, request)
+            }
+            Err(error) => Served::Now(Err(error)),
+        };
+        match served {
+            Served::Now(result) => put_answered(answers, number, &result),
+            Served::Later(mut pending) => {
+                let mut under_way = self.under_way.lock();
+                if under_way.len() >= MAX_UNDER_WAY {
+                    let error = Error::new(ErrorKind::Overloaded, "too many calls of this process are under way");
+                    return put_answered(answers, number, &Err(error));
+                }
+                // Under the lock, so that a wake that comes at once finds the call in its place.
+                match self.poll(&mut pending, number) {
+                    Poll::Ready(result) => put_answered(answers, number, &result),
+                    Poll::Pending => {
+                        self.woken.lock().owed += usize::from(owed);
+                        let before = under_way.insert(number, UnderWay { pending, owed });
+                        self.settle(before.as_ref());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a call that is no longer under way off what is owed.
+    fn settle(&self, call: Option<&UnderWay>) {
+        if call.is_some_and(|call| call.owed) {
+            let mut woken = self.woken.lock();
+            woken.owed -= 1;
+            self.rung.notify_all();
+        }
+    }
+
+    fn poll(self: &Arc<Self>, pending: &mut Pending<Vec<u8>>, number: u64) -> Poll<Result<Vec<u8>>> {
+        let waker = Waker::from(Arc::new(CallWaker { connection: Arc::clone(self), number }));
+        Pin::new(pending).poll(&mut Context::from_waker(&waker))
+    }
+
+    /// Sends answers as they come, until the connection is over, or nothing comes any more.
+    pub fn write(self: &Arc<Self>) {
+        while let Some(numbers) = self.next_woken() {
+            let (mut answers, mut settled) = (Vec::new(), 0);
+            let mut under_way = self.under_way.lock();
+            for number in numbers {
+                let Some(call) = under_way.get_mut(&number) else { continue };
+                if let Poll::Ready(result) = self.poll(&mut call.pending, number) {
+                    put_answered(&mut answers, number, &result);
+                    settled += usize::from(call.owed);
+                    under_way.remove(&number);
+                }
+            }
+            drop(under_way);
+            self.send(answers);
+            // Behind the sending, because the end of the connection waits for this.
+            self.woken.lock().owed -= settled;
+        }
+        self.end();
+        // Wakers hold the connection, and it holds them.
+        let left = std::mem::take(&mut *self.under_way.lock());
+        drop(left);
+    }
+
+    fn next_woken(&self) -> Option<Vec<u64>> {
+        let mut woken = self.woken.lock();
+        loop {
+            if woken.over {
+                return None;
+            }
+            if !woken.numbers.is_empty() {
+                return Some(std::mem::take(&mut woken.numbers));
+            }
+            if woken.read && woken.owed == 0 {
+                return None;
+            }
+            self.rung.wait(&mut woken);
+        }
+    }
+
+    /// Sends `bytes` behind what waits already. Whoever finds nobody sending sends for everybody.
+    fn send(&self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut out = self.out.lock();
+        while out.sending && out.bytes.len() >= MAX_UNSENT && !out.broken {
+            self.sent.wait(&mut out);
+        }
+        if out.broken {
+            return;
+        }
+        if out.bytes.is_empty() {
+            out.bytes = bytes;
+        } else {
+            out.bytes.extend_from_slice(&bytes);
+        }
+        if out.sending {
+            return;
+        }
+        out.sending = true;
+        while !out.bytes.is_empty() && !out.broken {
+            let bytes = std::mem::take(&mut out.bytes);
+            drop(out);
+            let sent = socket::send_all(&self.stream, &bytes);
+            out = self.out.lock();
+            if let Err(error) = sent {
+                tracing::debug!(%error, "a client is gone");
+                out.broken = true;
+                let _ = self.stream.shutdown(Shutdown::Both);
+            }
+            self.sent.notify_all();
+        }
+        out.sending = false;
+    }
+
+    /// Takes no more calls; those that were read are still answered.
+    pub fn stop_reading(&self) {
+        let _ = self.stream.shutdown(Shutdown::Read);
+    }
+
+    /// Ends the connection; what is under way is answered to nobody.
+    pub fn end(&self) {
+        self.woken.lock().over = true;
+        self.rung.notify_all();
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}

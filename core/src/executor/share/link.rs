@@ -1,0 +1,123 @@
+//! A client's connection to the owner: sends from any thread and never waits.
+
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::env::{fork, socket};
+use crate::error::Result;
+
+use super::protocol::{Frame, MAX_ANSWER_BYTES, take_frame};
+
+/// How often a reader that hears nothing looks whether the owner still lives.
+const LISTEN: Duration = Duration::from_millis(250);
+const READ_BYTES: usize = 64 << 10;
+
+/// One connection; what it sends and is not taken yet waits here, bounded by the calls that are under way.
+#[derive(Debug)]
+pub struct Link {
+    /// Before the stream, so that it is dropped before it.
+    _guard: Option<fork::Guard>,
+    stream: UnixStream,
+    unsent: Mutex<Vec<u8>>,
+}
+
+/// What a reader keeps from one look to the next.
+#[derive(Debug)]
+pub struct Inbox {
+    chunk: Vec<u8>,
+    /// The beginning of a frame.
+    buffer: BytesMut,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { chunk: vec![0; READ_BYTES], buffer: BytesMut::new() }
+    }
+}
+
+/// What was heard.
+pub enum Heard {
+    Frames(Vec<Frame>),
+    /// Nothing for a while.
+    Silence,
+    /// The connection is over.
+    End,
+}
+
+impl Link {
+    /// Takes a connection that was just made.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(LISTEN))?;
+        Ok(Self { _guard: fork::Guard::new(&stream), stream, unsent: Mutex::default() })
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends `bytes` as far as that goes without waiting; whether something is left for [`Link::flush`].
+    pub fn send(&self, bytes: &[u8]) -> bool {
+        let mut unsent = self.unsent();
+        let sent = if unsent.is_empty() { self.send_now(bytes) } else { 0 };
+        unsent.extend_from_slice(&bytes[sent..]);
+        !unsent.is_empty()
+    }
+
+    /// Waits a moment for room and sends what is left; whether there is still more.
+    pub fn flush(&self, wait: Duration) -> bool {
+        // An error shows in the sending.
+        let _ = socket::wait_writable(&self.stream, wait);
+        let mut unsent = self.unsent();
+        let sent = self.send_now(&unsent);
+        unsent.drain(..sent);
+        !unsent.is_empty()
+    }
+
+    fn send_now(&self, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match socket::send_now(&self.stream, &bytes[sent..]) {
+                Ok(0) => break,
+                Ok(count) => sent += count,
+                // The reader finds the end of the connection, and everything is sent again on the next.
+                Err(_) => return bytes.len(),
+            }
+        }
+        sent
+    }
+
+    /// What the owner sends next.
+    ///
+    /// # Errors
+    /// When the owner sends what is no frame.
+    pub fn receive(&self, inbox: &mut Inbox) -> Result<Heard> {
+        let Inbox { chunk, buffer } = inbox;
+        let count = match (&self.stream).read(chunk) {
+            Ok(0) => return Ok(Heard::End),
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(Heard::Silence);
+            }
+            Err(_) => return Ok(Heard::End),
+        };
+        buffer.extend_from_slice(&chunk[..count]);
+        let mut frames = Vec::new();
+        while let Some(frame) = take_frame(buffer, MAX_ANSWER_BYTES)? {
+            frames.push(frame);
+        }
+        Ok(Heard::Frames(frames))
+    }
+
+    /// Ends the connection; its reader finds out.
+    pub fn end(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
