@@ -1,5 +1,6 @@
 //! A fleet on one data directory: a Node cluster, Python processes and the server, whose owner is killed, or asked to
 //! leave, again and again. Afterwards every acknowledged write must be there once, and the feed must be whole.
+#![expect(clippy::disallowed_methods, reason = "processes are watched from outside, by the wall clock")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
