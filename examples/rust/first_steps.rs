@@ -28,7 +28,7 @@ fn main() -> Result<()> {
         println!("order of ana: {}", entry?.document);
     }
     while let Some(change) = feed.next_within(Duration::from_millis(50))? {
-        println!("{:?} {} in {}", change.kind, change.id, change.collection);
+        println!("{} {} in {}", change.kind.name(), change.id, change.collection);
     }
 
     let throws = histogram(&HistogramRequest::new().count(20_000).range(1..=6).seed(42))?;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one place for build, test, bench and soak recipes, and for the checks of style.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people speaks through its output")]
 
+mod python;
 mod recipe;
 mod run;
 mod tidy;
@@ -35,10 +36,12 @@ fn main() -> ExitCode {
 
 fn perform(root: &Path, name: &str, words: &[String]) -> Result<(), String> {
     if let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == name) {
-        return run::steps(root, recipe.steps, words);
+        run::steps(root, recipe.steps, words)?;
+        return if name == "test" { python::test(root, words) } else { Ok(()) };
     }
     match (name, words) {
         ("tidy", []) => tidy(root),
+        ("python", words) => python::test(root, words),
         ("generated", []) => run::generators(root, GENERATORS),
         ("tidy" | "generated", _) => Err(format!("takes no further words, got \"{}\"", words.join(" "))),
         _ => Err("no such recipe; `cargo xtask help` lists them".to_owned()),
@@ -56,6 +59,7 @@ fn tidy(root: &Path) -> Result<(), String> {
 fn print_help() {
     println!("cargo xtask <recipe> [words]\n");
     let checks = [
+        ("python", "build the Python package, install it apart and run its tests, or those whose names match"),
         ("tidy", "check the style rules that a program can check"),
         ("generated", "make every generated file again; fails if one changes"),
     ];

@@ -51,7 +51,8 @@ impl Step {
     }
 }
 
-/// All recipes, in the order in which they are listed. `tidy` and `generated` are not among them: they check, the rest runs.
+/// All recipes, in the order in which they are listed. `tidy`, `generated` and `python` are not among them: what they do is no
+/// list of programs. `test` goes on with `python`.
 pub const RECIPES: &[Recipe] = &[
     Recipe { name: "test", purpose: "run the tests, or those whose names contain the word given", steps: TEST },
     Recipe { name: "lint", purpose: "check format, lints and documentation", steps: LINT },

@@ -207,6 +207,18 @@ pub enum EventKind {
     Expired,
 }
 
+impl EventKind {
+    /// The stable text of this kind.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Deleted => "deleted",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// What one record means to people: one entry of the change feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

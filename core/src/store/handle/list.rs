@@ -111,7 +111,16 @@ impl List {
     /// Every document, page by page; this thread waits for each page. A document that is there from the
     /// first page to the last comes exactly once.
     pub fn iter(&self) -> Entries {
-        Entries { list: self.clone(), page: Vec::new().into_iter(), ended: false }
+        Entries { rest: Some(self.clone()), page: Vec::new().into_iter() }
+    }
+
+    /// What is left of this list behind `page`, which it gave; none when that was the last.
+    pub fn behind(mut self, page: &Page) -> Option<Self> {
+        if let Some(limit) = &mut self.limit {
+            *limit -= page.entries.len().min(*limit);
+        }
+        self.after = Some(page.next.clone()?);
+        Some(self)
     }
 
     fn request(&self) -> Result<Option<ListRequest>> {
@@ -152,9 +161,9 @@ impl IntoIterator for List {
 /// The documents of a list, one after another; ends behind the first error.
 #[derive(Debug)]
 pub struct Entries {
-    list: List,
+    /// None behind the last page.
+    rest: Option<List>,
     page: std::vec::IntoIter<Entry>,
-    ended: bool,
 }
 
 impl Iterator for Entries {
@@ -165,22 +174,13 @@ impl Iterator for Entries {
             if let Some(entry) = self.page.next() {
                 return Some(Ok(entry));
             }
-            if self.ended {
-                return None;
-            }
-            match self.list.page().wait() {
+            let list = self.rest.take()?;
+            match list.page().wait() {
                 Ok(page) => {
-                    if let Some(limit) = &mut self.list.limit {
-                        *limit -= page.entries.len().min(*limit);
-                    }
-                    self.ended = page.next.is_none();
-                    self.list.after = page.next;
+                    self.rest = list.behind(&page);
                     self.page = page.entries.into_iter();
                 }
-                Err(error) => {
-                    self.ended = true;
-                    return Some(Err(error));
-                }
+                Err(error) => return Some(Err(error)),
             }
         }
     }

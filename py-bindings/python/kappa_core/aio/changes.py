@@ -1,0 +1,56 @@
+"""The change feed, for asyncio."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+
+from .. import _kappa_core
+from ..types import Change
+from ._loop import answer
+
+
+class Changes:
+    """See :class:`kappa_core.Changes`; iterate with ``async for``."""
+
+    __slots__ = ("_feed", "_ready", "_seen")
+
+    def __init__(self, feed: _kappa_core.Feed) -> None:
+        self._feed = feed
+        self._ready: deque[Change] = deque()
+        self._seen = feed.cursor()
+
+    @property
+    def cursor(self) -> str:
+        """The cursor behind the newest change that was given out."""
+        return self._seen
+
+    def __aiter__(self) -> Changes:
+        return self
+
+    async def __anext__(self) -> Change:
+        while not self._ready:
+            changes = await answer(self._feed.next())
+            if changes is None:
+                raise StopAsyncIteration
+            self._ready.extend(changes)
+        change = self._ready.popleft()
+        self._seen = change["cursor"]
+        return change
+
+    def close(self) -> None:
+        """Ends the feed, also for a task that waits for the next change."""
+        self._feed.close()
+        self._ready.clear()
+
+    async def aclose(self) -> None:
+        """The same as :meth:`close`, under the name that ``contextlib.aclosing`` looks for."""
+        self.close()
+
+    async def __aenter__(self) -> Changes:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,148 @@
+"""One open database, for threads that may wait."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Literal, cast
+
+from . import _exit, _kappa_core
+from .batch import Batch
+from .changes import Changes
+from .store import Collection, Products, Users
+from .types import CollectionInfo, CpuInfo, Duration, Index, Info
+
+
+class Kappa:
+    """One open database. Use it as a context manager, or call :meth:`close`.
+
+    All methods may be called from many threads at once; while one waits, others run.
+    """
+
+    __slots__ = ("__weakref__", "_database", "products", "users")
+
+    products: Products
+    """Products: a title, a price from 0 up, a thumbnail URL where there is one, and fields of your own."""
+    users: Users
+    """Users: a name, an e-mail address and a group where there are any, and fields of your own."""
+
+    def __init__(self, database: _kappa_core.Database) -> None:
+        self._database = _exit.remember(database)
+        self.products = Products(database.products())
+        self.users = Users(database.users())
+
+    def collection(
+        self, name: str, *, indexes: Iterable[Index] | None = None, ttl: Duration | None = None
+    ) -> Collection:
+        """The collection ``name``; with ``indexes`` or ``ttl`` it is declared so, and ready when this returns."""
+        collection = Collection(self._database.collection(name))
+        if indexes is not None or ttl is not None:
+            collection.declare(indexes=indexes, ttl=ttl)
+        return collection
+
+    def collections(self) -> list[CollectionInfo]:
+        """Every collection that was declared or written, by name."""
+        return cast(list[CollectionInfo], self._database.collections().wait())
+
+    def batch(self) -> Batch:
+        """Writes that happen together or not at all."""
+        return Batch(self._database.batch())
+
+    def changes(self, after: str | None = None, *, start: Literal["now", "oldest"] = "now") -> Changes:
+        """The changes from now on, from the oldest that is kept, or behind a cursor."""
+        return Changes(self._database.changes(after, start))
+
+    def info(self) -> Info:
+        """How the database stands."""
+        return cast(Info, self._database.info().wait())
+
+    def check(self) -> list[str]:
+        """Reads everything that is stored and says in words what is damaged; empty when all is well."""
+        return cast(list[str], self._database.check().wait())
+
+    def ready(self) -> None:
+        """Returns when reads and writes are being answered, and raises otherwise."""
+        self._database.ready().wait()
+
+    def close(self) -> None:
+        """Waits for writes in flight, marks a clean end and releases the directory. Closing again does nothing."""
+        self._database.close().wait()
+
+    def __enter__(self) -> Kappa:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    durability: Literal["written", "synced", "replicated"] = "synced",
+    view: Literal["sled", "memory"] = "sled",
+    decimals: bool = False,
+    deadline: Duration | None = None,
+    intake_bytes: int | None = None,
+    memtable_bytes: int | None = None,
+    cache_bytes: int | None = None,
+    log_retention_bytes: int | None = None,
+    log_retention: Duration | None = None,
+    segment_bytes: int | None = None,
+    merge_bytes: int | None = None,
+) -> Kappa:
+    """Opens the database in the directory ``path``, made if it is not there.
+
+    durability: when an answer may leave: ``written`` (in the system), ``synced`` (on disk).
+    view: where documents are read from: ``sled`` (more data than memory) or ``memory``.
+    decimals: read numbers with a fraction as ``Decimal`` with all digits, and accept ``Decimal``.
+    deadline: how long a write waits for room before it raises ``OverloadedError``; 10 s.
+    The others bound memory and disk; 16 MiB of writes may wait, and two memtables and a cache have 32 MiB each.
+
+    Raises ``LockedError`` when it is open elsewhere, and ``DamagedError`` naming file and offset.
+    """
+    options: dict[str, Any] = {
+        "durability": durability,
+        "view": view,
+        "decimals": decimals,
+        "deadline": deadline,
+        "intake_bytes": intake_bytes,
+        "memtable_bytes": memtable_bytes,
+        "cache_bytes": cache_bytes,
+        "log_retention_bytes": log_retention_bytes,
+        "log_retention": log_retention,
+        "segment_bytes": segment_bytes,
+        "merge_bytes": merge_bytes,
+    }
+    return Kappa(_kappa_core.open(path, options).wait())
+
+
+def in_memory(
+    *, decimals: bool = False, deadline: Duration | None = None, intake_bytes: int | None = None
+) -> Kappa:
+    """A database in memory, gone when it is closed."""
+    options = {"decimals": decimals, "deadline": deadline, "intake_bytes": intake_bytes}
+    return Kappa(_kappa_core.in_memory(options).wait())
+
+
+def histogram(
+    count: int | None = None,
+    *,
+    range: tuple[int, int] | None = None,
+    seed: int | None = None,
+    method: Literal["draw", "multinomial"] = "draw",
+    threads: int | None = None,
+) -> _kappa_core.Histogram:
+    """Counts how often each value of ``range`` comes up among ``count`` uniform random draws, on all cores.
+
+    10^8 draws of 1 to 1 000 unless told otherwise; the same seed gives the same counts on any number of threads.
+    ``draw`` makes every draw, ``multinomial`` samples the counts themselves. Ctrl-C stops the run.
+    """
+    return cast(_kappa_core.Histogram, _kappa_core.histogram(count, range, seed, method, threads).wait())
+
+
+def cpu_info() -> CpuInfo:
+    """The processor, memory and system under this process."""
+    return cast(CpuInfo, _kappa_core.cpu_info())

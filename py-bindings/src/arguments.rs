@@ -1,0 +1,100 @@
+//! What callers give besides documents, checked with the name of the argument in the message.
+
+use std::time::Duration;
+
+use kappa_core::{Error, IndexDefinition, Result, Version, WriteOptions};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDelta, PyDict, PyInt, PyString};
+
+use crate::document::type_name;
+use crate::error::refused;
+
+/// An argument that may be left out.
+pub type Maybe<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
+
+/// A text.
+pub fn text(name: &'static str, object: &Bound<'_, PyAny>) -> Result<String> {
+    let wrong = || Error::invalid("this argument is a str").with("argument", name).with("got", type_name(object));
+    let text = object.cast::<PyString>().map_err(|_| wrong())?;
+    let text = text.to_str().map_err(|error| refused("this argument is not Unicode", &error).with("argument", name))?;
+    Ok(text.to_owned())
+}
+
+/// A text, where it is given.
+pub fn maybe_text(name: &'static str, object: Maybe<'_, '_>) -> Result<Option<String>> {
+    object.map(|object| text(name, object)).transpose()
+}
+
+/// A whole number that fits.
+pub fn number<'py, T: FromPyObject<'py, 'py> + Clone>(name: &'static str, object: &'py Bound<'py, PyAny>) -> Result<T> {
+    let whole = object.is_instance_of::<PyInt>() && !object.is_instance_of::<PyBool>();
+    let wrong = |message| Error::invalid(message).with("argument", name);
+    if !whole {
+        return Err(wrong("this argument is an int").with("got", type_name(object)));
+    }
+    object.extract::<T>().map_err(|_| wrong("this argument is out of range"))
+}
+
+/// A flag.
+pub fn flag(name: &'static str, object: &Bound<'_, PyAny>) -> Result<bool> {
+    let wrong = || Error::invalid("this argument is a bool").with("argument", name).with("got", type_name(object));
+    Ok(object.cast::<PyBool>().map_err(|_| wrong())?.is_true())
+}
+
+/// A time in seconds, or a `timedelta`.
+pub fn duration(name: &'static str, object: &Bound<'_, PyAny>) -> Result<Duration> {
+    let wrong = |message| Error::invalid(message).with("argument", name).with("got", type_name(object));
+    if object.is_instance_of::<PyDelta>() {
+        return object.extract().map_err(|_| wrong("a time is not negative"));
+    }
+    if object.is_instance_of::<PyBool>() {
+        return Err(wrong("a time is a number of seconds or a timedelta"));
+    }
+    let seconds: f64 = object.extract().map_err(|_| wrong("a time is a number of seconds or a timedelta"))?;
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| wrong("a time is not negative and not endless").caused_by(error))
+}
+
+/// A version, as entries and changes show it.
+pub fn version(object: &Bound<'_, PyAny>) -> Result<Version> {
+    text("if_version", object)?.parse()
+}
+
+/// The options of a write.
+pub fn write_options(
+    ttl: Maybe<'_, '_>,
+    if_version: Maybe<'_, '_>,
+    idempotency_key: Maybe<'_, '_>,
+) -> Result<WriteOptions> {
+    Ok(WriteOptions {
+        ttl: ttl.map(|ttl| duration("ttl", ttl)).transpose()?,
+        if_version: if_version.map(version).transpose()?,
+        idempotency_key: maybe_text("idempotency_key", idempotency_key)?,
+        ..WriteOptions::default()
+    })
+}
+
+/// Several objects, such as the ids of documents; a str is none, though it could be iterated.
+pub fn many<'py>(name: &'static str, objects: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
+    let wrong = || Error::invalid("this argument is a list").with("argument", name).with("got", type_name(objects));
+    if objects.is_instance_of::<PyString>() || objects.is_instance_of::<PyDict>() {
+        return Err(wrong());
+    }
+    objects.try_iter().and_then(Iterator::collect).map_err(|_| wrong())
+}
+
+/// Indexes, each the name of a field or a dict with field, name and unique.
+pub fn indexes(objects: Maybe<'_, '_>) -> Result<Vec<IndexDefinition>> {
+    let Some(objects) = objects else { return Ok(Vec::new()) };
+    many("indexes", objects)?.iter().map(index).collect()
+}
+
+fn index(object: &Bound<'_, PyAny>) -> Result<IndexDefinition> {
+    if object.is_instance_of::<PyString>() {
+        return Ok(IndexDefinition::by(text("indexes", object)?));
+    }
+    let value = crate::document::value(object, crate::document::Reader::default())?;
+    serde_json::from_value(value).map_err(|error| {
+        Error::invalid("an index is the name of a field, or a dict with field, name and unique").caused_by(error)
+    })
+}

@@ -1,0 +1,121 @@
+//! One call: described by an exported function, then waited for by a thread or awaited on an event loop.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use kappa_core::{Error, ErrorKind, Pending, Result};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use crate::document::Reader;
+use crate::error::exception;
+use crate::guard::guard;
+use crate::owned::Owned;
+use crate::reply::Reply;
+use crate::threads::{Readers, Runner};
+
+/// How often a thread that waits looks for signals such as Ctrl-C.
+const SIGNAL_TICK: Duration = Duration::from_millis(50);
+
+type Start = Box<dyn FnOnce(Runner) -> Pending<Reply> + Send>;
+
+/// A call that has not begun.
+#[pyclass(frozen, module = "kappa_core._kappa_core")]
+pub struct Call {
+    start: Mutex<Option<Owned<Start>>>,
+    readers: Arc<Readers>,
+    reader: Reader,
+}
+
+impl Call {
+    /// A call whose reads run on `readers` when an event loop awaits it.
+    pub fn new<T: Into<Reply> + Send + 'static>(
+        readers: &Arc<Readers>,
+        reader: Reader,
+        start: impl FnOnce(Runner) -> Pending<T> + Send + 'static,
+    ) -> Self {
+        let start: Start = Box::new(|runner| start(runner).map(|answer| Ok(answer.into())));
+        Self { start: Mutex::new(Some(Owned::new(start))), readers: Arc::clone(readers), reader }
+    }
+
+    /// A write: handing it in takes no time, wherever it is awaited.
+    pub fn write<T: Into<Reply> + Send + 'static>(
+        readers: &Arc<Readers>,
+        reader: Reader,
+        submit: impl FnOnce() -> Pending<T> + Send + 'static,
+    ) -> Self {
+        Self::new(readers, reader, |_| submit())
+    }
+
+    /// A read, which may wait for the disk before it returns.
+    pub fn read<T: Into<Reply> + Send + 'static>(
+        readers: &Arc<Readers>,
+        reader: Reader,
+        submit: impl FnOnce() -> Pending<T> + Send + 'static,
+    ) -> Self {
+        Self::new(readers, reader, move |runner| runner.submit(submit))
+    }
+
+    /// How the documents of the answer are read.
+    pub fn reader(&self) -> Reader {
+        self.reader
+    }
+
+    /// Begins the call for an event loop.
+    pub fn begin(&self) -> Result<Pending<Reply>> {
+        Ok(self.take()?(Runner::Readers(Arc::clone(&self.readers))))
+    }
+
+    fn take(&self) -> Result<Start> {
+        let start = self.start.lock().take();
+        start.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a call can be waited for once"))?.take()
+    }
+}
+
+#[pymethods]
+impl Call {
+    /// Blocks until the answer is there; other threads run meanwhile, and Ctrl-C ends the wait.
+    fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        guard("Call.wait", || {
+            let start = self.take().map_err(|error| exception(&error))?;
+            let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+            let mut start = Some(start);
+            let mut pending = None;
+            loop {
+                let polled = py.detach(|| {
+                    let pending = pending
+                        .get_or_insert_with(|| start.take().expect("the first turn starts the call")(Runner::Caller));
+                    poll_for_a_while(pending, &waker)
+                });
+                match polled {
+                    Poll::Ready(Ok(reply)) => return reply.into_python(py, self.reader),
+                    Poll::Ready(Err(error)) => return Err(exception(&error)),
+                    Poll::Pending => py.check_signals()?,
+                }
+            }
+        })
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Polls, and once more after the answer's wake-up or a tick. The wake-up ends the wait at once, so ticks delay no answer.
+fn poll_for_a_while(pending: &mut Pending<Reply>, waker: &Waker) -> Poll<Result<Reply>> {
+    let mut context = Context::from_waker(waker);
+    let answer = Pin::new(&mut *pending).poll(&mut context);
+    if answer.is_ready() {
+        return answer;
+    }
+    std::thread::park_timeout(SIGNAL_TICK);
+    Pin::new(pending).poll(&mut context)
+}

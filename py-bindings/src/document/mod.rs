@@ -1,0 +1,7 @@
+//! Documents on the border: Python objects to JSON text, and back.
+
+mod encode;
+mod reader;
+
+pub use encode::{document, type_name, value};
+pub use reader::Reader;

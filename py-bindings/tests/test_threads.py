@@ -1,0 +1,145 @@
+"""A thread that waits keeps nobody else waiting, and hears Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+import kappa_core
+
+
+def test_threads_run_while_one_waits(db: kappa_core.Kappa) -> None:
+    """A wait that kept the interpreter's lock would stop every other thread until somebody writes."""
+    db.products.create({"id": "p", "title": "Mate", "price": 1})
+    changes = db.changes()
+    seen: list[str] = []
+    waiter = threading.Thread(target=lambda: seen.append(next(changes)["id"]))
+    waiter.start()
+    read = [0] * 8
+
+    def read_often(number: int) -> None:
+        for _ in range(500):
+            assert db.products.get("p") is not None
+            read[number] += 1
+
+    readers = [threading.Thread(target=read_often, args=(number,)) for number in range(8)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(30)
+    assert read == [500] * 8
+    assert waiter.is_alive(), "nothing was written yet"
+    db.products.update("p", {"price": 2})
+    waiter.join(30)
+    assert seen == ["p"]
+
+
+def test_many_threads_write_and_read_their_own_writes(db: kappa_core.Kappa) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            things = db.collection("things")
+            for round in range(50):
+                made = things.create({"thread": number, "round": round})
+                assert things.get(made["id"]) == made
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    assert db.collection("things").count() == 400
+
+
+def interrupted(tmp_path: Path, waiting: str) -> None:
+    program = textwrap.dedent(
+        f"""
+        import sys, signal, kappa_core
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        db = kappa_core.open({str(tmp_path / "data")!r})
+        try:
+            print("waiting", flush=True)
+            {waiting}
+        except KeyboardInterrupt:
+            db.products.create({{"id": "after", "title": "x", "price": 1}})
+            print("interrupted", flush=True)
+            db.close()
+            sys.exit(7)
+        print("not interrupted")
+        """
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "waiting\n"
+        child.send_signal(signal.SIGINT)
+        output, _ = child.communicate(timeout=30)
+    finally:
+        child.kill()
+    assert (output, child.returncode) == ("interrupted\n", 7)
+    with kappa_core.open(tmp_path / "data") as db:
+        assert db.products.get("after") is not None
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    ["next(db.changes())", "kappa_core.histogram(2**63)", "for change in db.changes(): pass"],
+    ids=["feed", "histogram", "loop over a feed"],
+)
+def test_control_c_ends_a_wait(waiting: str, tmp_path: Path) -> None:
+    """A server that does not hear Ctrl-C is killed, and a killed one has work to do at the next start."""
+    interrupted(tmp_path, waiting)
+
+
+def test_control_c_without_a_handler_ends_the_program(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        f"""
+        import signal, kappa_core
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        db = kappa_core.open({str(tmp_path / "data")!r})
+        print("waiting", flush=True)
+        next(db.changes())
+        """
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "waiting\n"
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=30)
+    finally:
+        child.kill()
+    assert child.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    with kappa_core.open(tmp_path / "data") as db:
+        assert db.info()["recovery"] == [], "it was closed on the way out"
+
+
+def test_a_signal_handler_that_raises_ends_the_wait_with_its_error(db: kappa_core.Kappa) -> None:
+    class Alarm(Exception):
+        pass
+
+    def ring(number: int, frame: object) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Alarm):
+            next(db.changes())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert db.products.count() == 0
