@@ -1,6 +1,7 @@
 //! Tests of whole databases in real directories, through the handle alone.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
+mod contract;
 mod database;
 mod ending;
 mod feed;
