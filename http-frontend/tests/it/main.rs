@@ -6,6 +6,7 @@ mod bad_input;
 mod changes;
 mod client;
 mod collections;
+mod contract;
 mod documents;
 mod http2;
 mod limits;
