@@ -13,6 +13,7 @@ mod member;
 mod model;
 mod open;
 mod oracle;
+mod parity;
 mod plan;
 mod share;
 mod socket;

@@ -10,6 +10,7 @@ mod contract;
 mod documents;
 mod http2;
 mod limits;
+mod parity;
 mod productos;
 mod program;
 mod randoms;
