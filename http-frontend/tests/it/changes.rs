@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::io::BufReader;
 use std::net::TcpStream;
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::client::{Client, Reply, read_chunk, read_head, read_rest};
+use crate::client::{BOUND, Client, Reply, read_chunk, read_head, read_rest};
 use crate::server::Server;
 
 /// One server-sent event.
@@ -42,9 +43,12 @@ impl Events {
         Ok(Self { reader, text: String::new(), ready: VecDeque::new() })
     }
 
-    /// The next event, also one without data; none at the end of the stream.
+    /// The next event, also one without data; none at the end of the stream. A server that says nothing but that it is
+    /// alive fails the test.
     pub fn next(&mut self) -> Option<Event> {
+        let started = Instant::now();
         loop {
+            assert!(started.elapsed() < BOUND, "the event does not come");
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
