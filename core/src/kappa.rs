@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::memory::MemoryEngine;
+#[cfg(unix)]
+use crate::env::fork;
 use crate::env::{Env, Files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::local::{About, Local};
@@ -24,8 +26,12 @@ pub struct Kappa(Arc<dyn Executor>);
 impl Kappa {
     /// Opens the database in `directory`, made if it is not there, with default options.
     ///
+    /// Any number of processes of one user on one host may have it open: the first one owns it, the others ask that
+    /// one, and when it ends one of them takes its place. A handle goes on working in a forked child, as a client;
+    /// a process that was forked from an owner never becomes one itself.
+    ///
     /// # Errors
-    /// `Locked` with the holder's pid; `Damaged` with file and offset; `Unavailable` when the
+    /// `Unavailable` with the owner's pid when it does not answer within the deadline; `Damaged` with file and offset; `Unavailable` when the
     /// directory cannot be used.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(directory, &Options::default(), &Env::default())
@@ -34,7 +40,8 @@ impl Kappa {
     /// Opens with the caller's options and doors to the outside.
     ///
     /// # Errors
-    /// As [`Kappa::open`]; `Unsupported` for a durability the engine does not give.
+    /// As [`Kappa::open`]; `Locked` with the owner's pid where [`Mode::Owner`](crate::Mode::Owner) was asked for and
+    /// another process owns the directory; `Unsupported` for a durability the engine does not give.
     pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
         let directory = directory.as_ref();
         let unusable = |error: std::io::Error| {
@@ -59,8 +66,16 @@ impl Kappa {
     /// A database in memory: gone when the last handle is.
     ///
     /// # Errors
-    /// `Unavailable` when the system gives no threads.
+    /// `Unavailable` when the system gives no threads; `Unsupported` in a fork of a process that had a database open.
     pub fn in_memory(options: &Options, env: &Env) -> Result<Self> {
+        #[cfg(unix)]
+        {
+            if fork::engine_lost() {
+                let message = "this process was forked from one that had a database open and cannot have one in memory; start a fresh process";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            fork::engine_started();
+        }
         let mut database = [0; 16];
         env.entropy.fill(&mut database);
         let about = About { database, view: "memory", recovery: Vec::new() };

@@ -1,5 +1,6 @@
 //! Settings of a database: plain data with defaults that need no change.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::engine::Durability;
@@ -31,6 +32,16 @@ impl ViewKind {
     }
 }
 
+impl FromStr for ViewKind {
+    type Err = Error;
+
+    /// The kind with this stable text; `InvalidInput` where there is none.
+    fn from_str(name: &str) -> Result<Self> {
+        let found = [Self::Sled, Self::Memory].into_iter().find(|view| view.name() == name);
+        found.ok_or_else(|| Error::invalid("the view is sled or memory").with("view", name))
+    }
+}
+
 /// Who answers the calls of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mode {
@@ -42,6 +53,27 @@ pub enum Mode {
     Owner,
     /// Another process: where none owns the directory, calls fail with `Unavailable`.
     Client,
+}
+
+impl Mode {
+    /// The stable text of this mode.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Owner => "owner",
+            Self::Client => "client",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = Error;
+
+    /// The mode with this stable text; `InvalidInput` where there is none.
+    fn from_str(name: &str) -> Result<Self> {
+        let found = [Self::Auto, Self::Owner, Self::Client].into_iter().find(|mode| mode.name() == name);
+        found.ok_or_else(|| Error::invalid("the mode is auto, owner or client").with("mode", name))
+    }
 }
 
 /// Settings that are given at open.
@@ -80,7 +112,7 @@ impl Default for Options {
             view: ViewKind::Sled,
             intake_bytes: 16 << 20,
             deadline: Duration::from_secs(10),
-            memtable_bytes: 64 << 20,
+            memtable_bytes: 48 << 20,
             cache_bytes: 32 << 20,
             log_retention_bytes: 1 << 30,
             log_retention: Duration::from_hours(7 * 24),

@@ -11,15 +11,15 @@ use axum::body::{Body, Bytes};
 use axum::http::Request;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::guard;
 use crate::mark::{Activity, Mark};
 use crate::stall::Stall;
 
@@ -45,11 +45,12 @@ pub async fn serve(stream: TcpStream, router: Router, app: App) {
     let activity = Arc::new(Activity::default());
     let io = TokioIo::new(Stall::new(stream, app.options.write_timeout, Arc::clone(&activity)));
     let of_service = Arc::clone(&activity);
+    let of_answers = app.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let mark = Mark::new(&of_service);
-        let answer = TowerToHyperService::new(router.clone()).call(request);
+        let (app, router) = (of_answers.clone(), router.clone());
         async move {
-            let response = answer.await?;
+            let response = guard::answer(&app, router, request).await;
             Ok::<_, Infallible>(response.map(|body| Marked { body, _mark: mark }))
         }
     });

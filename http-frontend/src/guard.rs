@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 
-use axum::extract::{Request, State};
+use axum::Router;
+use axum::body::Bytes;
 use axum::http::header::{self, HOST, HeaderName, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderValue, StatusCode, Uri};
-use axum::middleware::Next;
+use axum::http::{HeaderValue, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 
 use crate::app::App;
 use crate::error::Problem;
@@ -28,14 +30,22 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
 ];
 
-/// Refuses requests that no honest client sends, turns a panic into an answer, and sets headers.
-pub async fn protect(State(app): State<App>, request: Request, next: Next) -> Response {
-    let mut response = match check(&app, &request) {
+/// Answers one request by `router`: refuses what no honest client sends, ends what takes too long, turns a panic into
+/// an answer, and sets headers.
+///
+/// A function around the router and not a layer of it: layers are boxed and cloned anew for every request.
+pub async fn answer<B>(app: &App, router: Router, request: Request<B>) -> Response
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let mut response = match check(app, &request) {
         Err(problem) => problem.into_response(),
-        Ok(()) => answer(request, next).await,
+        Ok(()) => route(app, router, request).await,
     };
     let revalidate = response.headers().contains_key(header::ETAG);
     let headers = response.headers_mut();
+    headers.reserve(HEADERS.len());
     if revalidate {
         // A stored copy may be kept, but is used only when `If-None-Match` says it is still right.
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
@@ -46,25 +56,24 @@ pub async fn protect(State(app): State<App>, request: Request, next: Next) -> Re
     response
 }
 
-async fn answer(request: Request, next: Next) -> Response {
+async fn route<B>(app: &App, router: Router, request: Request<B>) -> Response
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let (long, reads) = (LONG.contains(&request.uri().path()), request.method().is_safe());
+    let answer = TowerToHyperService::new(router).call(request);
     // The request is given up after a panic, so no broken state of its own can be seen again.
-    if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        return response;
-    }
-    tracing::error!("a handler panicked");
-    let mut response = Problem::internal().into_response();
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// Ends requests that take too long.
-pub async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
-    if LONG.contains(&request.uri().path()) {
-        return next.run(request).await;
-    }
-    let reads = request.method().is_safe();
-    match tokio::time::timeout(app.options.request_timeout, next.run(request)).await {
-        Ok(response) => response,
+    let answer = AssertUnwindSafe(answer).catch_unwind();
+    let answer = if long { Ok(answer.await) } else { tokio::time::timeout(app.options.request_timeout, answer).await };
+    match answer {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Err(_)) => {
+            tracing::error!("a handler panicked");
+            let mut response = Problem::internal().into_response();
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
         Err(_) if reads => {
             let detail = "the answer took too long";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(1).into_response()
@@ -76,7 +85,7 @@ pub async fn deadline(State(app): State<App>, request: Request, next: Next) -> R
     }
 }
 
-fn check(app: &App, request: &Request) -> Result<(), Problem> {
+fn check<B>(app: &App, request: &Request<B>) -> Result<(), Problem> {
     let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if length > MAX_URI {
         return Err(Problem::new(
@@ -148,9 +157,6 @@ mod tests {
 
     use axum::body::Body;
     use axum::routing::any;
-    use axum::{Router, middleware};
-    use hyper::service::Service;
-    use hyper_util::service::TowerToHyperService;
     use kappa_core::env::Env;
     use kappa_core::{Kappa, Options};
 
@@ -167,14 +173,9 @@ mod tests {
         let options = ServerOptions { request_timeout: Duration::from_millis(20), ..ServerOptions::default() };
         let (_sender, stop) = tokio::sync::watch::channel(false);
         let app = App::new(kappa, options, ([127, 0, 0, 1], 80).into(), stop);
-        let router = Router::new()
-            .route("/endless", any(std::future::pending::<()>))
-            .route("/broken", any(broken))
-            .layer(middleware::from_fn_with_state(app.clone(), deadline))
-            .layer(middleware::from_fn_with_state(app, protect));
+        let router = Router::new().route("/endless", any(std::future::pending::<()>)).route("/broken", any(broken));
         let request = Request::builder().method(method).uri(path).header(HOST, "localhost").body(Body::empty());
-        let Ok(response) = TowerToHyperService::new(router).call(request.expect("a request")).await;
-        response
+        answer(&app, router, request.expect("a request")).await
     }
 
     /// A read that is late can be repeated; a write that is late may have happened, and must not look repeatable.

@@ -1,10 +1,10 @@
 //! The route table: what answers where.
 
+use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::{Router, middleware};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::api::{batch, changes, collections, documents, health, info, openapi, randoms};
 use crate::app::App;
 use crate::error::Problem;
-use crate::{guard, seed_routes};
+use crate::seed_routes;
 
 /// Routes that are described; products and users share the handlers of `/v1/collections/{name}`.
 pub fn described() -> OpenApiRouter<App> {
@@ -30,7 +30,7 @@ pub fn described() -> OpenApiRouter<App> {
         .routes(routes!(health::readyz))
 }
 
-/// Every route, guarded.
+/// Every route; [`crate::guard::answer`] stands before it.
 pub fn router(app: App) -> Router {
     let (described, _) = described().split_for_parts();
     described
@@ -43,8 +43,6 @@ pub fn router(app: App) -> Router {
         .merge(seed_routes::router())
         .fallback(unknown)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(app.clone(), guard::deadline))
-        .layer(middleware::from_fn_with_state(app.clone(), guard::protect))
         .with_state(app)
 }
 

@@ -1,30 +1,27 @@
 //! Writes being gathered to happen together.
 
-use std::sync::Arc;
-
 use kappa_core::{Batch as Gathered, CollectionName, Error, IntoDocument, Operation, Result};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::arguments::{Maybe, maybe_text, text, write_options};
 use crate::call::Call;
-use crate::document::{Reader, document};
+use crate::document::document;
 use crate::kappa::export;
+use crate::origin::Origin;
 use crate::owned::Owned;
-use crate::threads::Readers;
 
 /// Operations over any collections, all of which happen or none.
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
 pub struct Batch {
     /// None once it was committed.
     gathered: Owned<Mutex<Option<Gathered>>>,
-    readers: Arc<Readers>,
-    reader: Reader,
+    origin: Origin,
 }
 
 impl Batch {
-    pub fn new(batch: Gathered, readers: &Arc<Readers>, reader: Reader) -> Self {
-        Self { gathered: Owned::new(Mutex::new(Some(batch))), readers: Arc::clone(readers), reader }
+    pub fn new(batch: Gathered, origin: &Origin) -> Self {
+        Self { gathered: origin.own(Mutex::new(Some(batch))), origin: origin.clone() }
     }
 
     fn add(&self, operation: Operation) -> Result<()> {
@@ -51,7 +48,7 @@ impl Batch {
     fn create(&self, collection: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>, ttl: Maybe<'_, '_>) -> PyResult<()> {
         export("Batch.create", || {
             let collection = CollectionName::new(&text("collection", collection)?)?;
-            let document = document(given, self.reader)?.into_document()?;
+            let document = document(given, self.origin.reader)?.into_document()?;
             self.add(Operation::Create { collection, document, ttl_ms: ttl_ms(ttl)? })
         })
     }
@@ -67,7 +64,7 @@ impl Batch {
     ) -> PyResult<()> {
         export("Batch.replace", || {
             let (collection, id) = (CollectionName::new(&text("collection", collection)?)?, text("id", id)?);
-            let document = document(given, self.reader)?.into_document()?;
+            let document = document(given, self.origin.reader)?.into_document()?;
             let if_version = write_options(None, if_version, None)?.if_version;
             self.add(Operation::Replace { collection, id, document, if_version, ttl_ms: ttl_ms(ttl)? })
         })
@@ -84,7 +81,7 @@ impl Batch {
     ) -> PyResult<()> {
         export("Batch.update", || {
             let (collection, id) = (CollectionName::new(&text("collection", collection)?)?, text("id", id)?);
-            let patch = document(given, self.reader)?.into_document()?;
+            let patch = document(given, self.origin.reader)?.into_document()?;
             let if_version = write_options(None, if_version, None)?.if_version;
             self.add(Operation::Update { collection, id, patch, if_version, ttl_ms: ttl_ms(ttl)? })
         })
@@ -108,7 +105,7 @@ impl Batch {
                 Some(key) => batch.idempotency_key(key),
                 None => batch,
             };
-            Ok(Call::write(&self.readers, self.reader, move || batch.commit()))
+            Ok(Call::write(&self.origin, move || batch.commit()))
         })
     }
 }

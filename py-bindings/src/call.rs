@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use crate::document::Reader;
 use crate::error::exception;
 use crate::guard::guard;
+use crate::origin::Origin;
 use crate::owned::Owned;
 use crate::reply::Reply;
 use crate::threads::{Readers, Runner};
@@ -34,30 +35,27 @@ pub struct Call {
 impl Call {
     /// A call whose reads run on `readers` when an event loop awaits it.
     pub fn new<T: Into<Reply> + Send + 'static>(
-        readers: &Arc<Readers>,
-        reader: Reader,
+        origin: &Origin,
         start: impl FnOnce(Runner) -> Pending<T> + Send + 'static,
     ) -> Self {
         let start: Start = Box::new(|runner| start(runner).map(|answer| Ok(answer.into())));
-        Self { start: Mutex::new(Some(Owned::new(start))), readers: Arc::clone(readers), reader }
+        Self { start: Mutex::new(Some(Owned::new(start))), readers: Arc::clone(&origin.readers), reader: origin.reader }
     }
 
     /// A write: handing it in takes no time, wherever it is awaited.
     pub fn write<T: Into<Reply> + Send + 'static>(
-        readers: &Arc<Readers>,
-        reader: Reader,
+        origin: &Origin,
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
-        Self::new(readers, reader, |_| submit())
+        Self::new(origin, |_| submit())
     }
 
     /// A read, which may wait for the disk before it returns.
     pub fn read<T: Into<Reply> + Send + 'static>(
-        readers: &Arc<Readers>,
-        reader: Reader,
+        origin: &Origin,
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
-        Self::new(readers, reader, move |runner| runner.submit(submit))
+        Self::new(origin, move |runner| runner.submit(submit))
     }
 
     /// How the documents of the answer are read.

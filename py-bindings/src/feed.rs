@@ -10,10 +10,13 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::call::Call;
-use crate::document::Reader;
+use crate::error::exception;
+use crate::guard::guard;
 use crate::kappa::export;
+use crate::origin::Origin;
 use crate::owned::Owned;
-use crate::threads::{Readers, Runner};
+use crate::reply::Reply;
+use crate::threads::Runner;
 
 /// Changes that are handed over at once at most.
 const MAX_AT_ONCE: usize = 256;
@@ -22,31 +25,45 @@ const MAX_AT_ONCE: usize = 256;
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
 pub struct Feed {
     following: Owned<Arc<Following>>,
-    readers: Arc<Readers>,
-    reader: Reader,
+    origin: Origin,
 }
 
 struct Following {
     changes: Mutex<Changes>,
+    /// Read and not handed over yet: whoever stops waiting in between leaves them here for the next who asks.
+    ready: Mutex<Vec<Change>>,
     closed: AtomicBool,
     closing: Event,
 }
 
 impl Feed {
-    pub fn new(changes: Changes, readers: &Arc<Readers>, reader: Reader) -> Self {
-        let following =
-            Following { changes: Mutex::new(changes), closed: AtomicBool::new(false), closing: Event::new() };
-        Self { following: Owned::new(Arc::new(following)), readers: Arc::clone(readers), reader }
+    pub fn new(changes: Changes, origin: &Origin) -> Self {
+        let following = Following {
+            changes: Mutex::new(changes),
+            ready: Mutex::default(),
+            closed: AtomicBool::new(false),
+            closing: Event::new(),
+        };
+        Self { following: origin.own(Arc::new(following)), origin: origin.clone() }
     }
 }
 
 #[pymethods]
 impl Feed {
-    /// The next changes as soon as there is one, or none once the feed is closed.
+    /// True as soon as there are changes to take, false once the feed is closed.
     fn next(&self) -> PyResult<Call> {
         export("Feed.next", || {
             let following = Arc::clone(self.following.get()?);
-            Ok(Call::new(&self.readers, self.reader, move |runner| Pending::new(next(following, runner))))
+            Ok(Call::new(&self.origin, move |runner| Pending::new(next(following, runner))))
+        })
+    }
+
+    /// The changes that are there, in their order.
+    fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        guard("Feed.take", || {
+            let following = self.following.get().map_err(|error| exception(&error))?;
+            let ready = std::mem::take(&mut *following.ready.lock());
+            Reply::Changes(ready).into_python(py, self.origin.reader)
         })
     }
 
@@ -66,18 +83,17 @@ impl Feed {
     }
 }
 
-async fn next(following: Arc<Following>, runner: Runner) -> Result<Option<Vec<Change>>> {
+async fn next(following: Arc<Following>, runner: Runner) -> Result<bool> {
     loop {
         // Both are listened for before the look, so that nothing between look and wait is missed.
         let closing = following.closing.listen();
         if following.closed.load(Ordering::SeqCst) {
-            return Ok(None);
+            return Ok(false);
         }
         let committed = following.changes.lock().committed();
         let looking = Arc::clone(&following);
-        let changes = runner.submit(move || Pending::ready(looking.take())).await?;
-        if !changes.is_empty() {
-            return Ok(Some(changes));
+        if runner.submit(move || Pending::ready(looking.look())).await? {
+            return Ok(true);
         }
         if let Either::Left((committed, _)) = select(committed, closing).await {
             committed?;
@@ -86,19 +102,25 @@ async fn next(following: Arc<Following>, runner: Runner) -> Result<Option<Vec<Ch
 }
 
 impl Following {
-    /// The changes that are there already.
-    fn take(&self) -> Result<Vec<Change>> {
+    /// Makes changes that are there already ready to be taken; tells whether there are any.
+    fn look(&self) -> Result<bool> {
+        // Held to the end, so that of two who look each adds behind the other.
         let mut feed = self.changes.lock();
-        let mut changes = Vec::new();
-        while changes.len() < MAX_AT_ONCE {
+        if !self.ready.lock().is_empty() {
+            return Ok(true);
+        }
+        let mut found = Vec::new();
+        while found.len() < MAX_AT_ONCE {
             match feed.next_now() {
-                Ok(Some(change)) => changes.push(change),
+                Ok(Some(change)) => found.push(change),
                 Ok(None) => break,
-                // What was taken before the error must not be lost; the error comes again with the next look.
-                Err(_) if !changes.is_empty() => break,
+                // What was read before the error must not be lost; the error comes again with the next look.
+                Err(_) if !found.is_empty() => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(changes)
+        let any = !found.is_empty();
+        *self.ready.lock() = found;
+        Ok(any)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use kappa_core::random::{Control, DEFAULT_COUNT, Histogram, HistogramRequest, histogram as run};
 use kappa_core::{Error, Pending, Result};
@@ -16,6 +15,7 @@ use crate::call::Call;
 use crate::document::{Reader, type_name};
 use crate::guard::guard;
 use crate::kappa::export;
+use crate::origin::Origin;
 use crate::reply::Reply;
 use crate::threads::long;
 
@@ -44,7 +44,7 @@ pub fn histogram(
         if let Some(threads) = threads {
             request = request.threads(number("threads", threads)?);
         }
-        Ok(Call::new(&Arc::default(), Reader::default(), move |_| running(request)))
+        Ok(Call::new(&Origin::default(), move |_| running(request)))
     })
 }
 

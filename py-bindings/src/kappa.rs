@@ -1,11 +1,9 @@
 //! One open database.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use kappa_core::env::Env;
-use kappa_core::{Error, ErrorKind, FeedStart, Kappa, Options, Pending, Result};
+use kappa_core::{Error, FeedStart, Kappa, Options, Pending, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -17,60 +15,49 @@ use crate::error::{exception, refused};
 use crate::feed::Feed;
 use crate::guard::guard;
 use crate::options::options;
+use crate::origin::Origin;
 use crate::owned::Owned;
 use crate::store::Store;
-use crate::threads::{Readers, long};
+use crate::threads::long;
 
 /// Opens the database in a directory.
 #[pyfunction]
 pub fn open(path: &Bound<'_, PyAny>, given: &Bound<'_, PyDict>) -> PyResult<Call> {
     guard("open", || {
         let path: PathBuf = path.extract().map_err(|error| exception(&refused("the path cannot be used", &error)))?;
-        starting(given, move |options| Kappa::open_with(path, options, &Env::default()))
+        starting(given, false, move |options| Kappa::open_with(path, options, &Env::default()))
     })
-}
-
-/// The threads of a database leave entries in lock tables that are one for the whole process. A forked child has the
-/// entries without the threads, and would wait for them or crash.
-fn check_process() -> Result<()> {
-    static FIRST: AtomicU32 = AtomicU32::new(0);
-    let here = std::process::id();
-    match FIRST.compare_exchange(0, here, Ordering::SeqCst, Ordering::SeqCst) {
-        Err(first) if first != here => {
-            let message =
-                "this process is a fork of one that had a database open and cannot open one; start it with spawn";
-            Err(Error::new(ErrorKind::Unsupported, message).with("opened_by", first))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Makes a database in memory.
 #[pyfunction]
 pub fn in_memory(given: &Bound<'_, PyDict>) -> PyResult<Call> {
-    guard("in_memory", || starting(given, |options| Kappa::in_memory(options, &Env::default())))
+    guard("in_memory", || starting(given, true, |options| Kappa::in_memory(options, &Env::default())))
 }
 
 /// Opening runs on a thread of its own: a recovery may take a while, in which Ctrl-C must be heard.
 fn starting(
     given: &Bound<'_, PyDict>,
+    in_memory: bool,
     open: impl FnOnce(&Options) -> Result<Kappa> + Send + 'static,
 ) -> PyResult<Call> {
-    let (options, reader) = check_process().and_then(|()| options(given)).map_err(|error| exception(&error))?;
-    Ok(Call::new(&Arc::default(), reader, move |_| long("open", move || open(&options))))
+    let (options, reader) = options(given).map_err(|error| exception(&error))?;
+    let origin = Origin { reader, in_memory, ..Origin::default() };
+    Ok(Call::new(&origin, move |_| long("open", move || Ok((open(&options)?, in_memory)))))
 }
 
 /// An open database.
 #[pyclass(frozen, weakref, module = "kappa_core._kappa_core")]
 pub struct Database {
     kappa: Owned<Kappa>,
-    readers: Arc<Readers>,
-    reader: Reader,
+    origin: Origin,
+    process: u32,
 }
 
 impl Database {
-    pub fn new(kappa: Kappa, reader: Reader) -> Self {
-        Self { kappa: Owned::new(kappa), readers: Arc::default(), reader }
+    pub fn new(kappa: Kappa, reader: Reader, in_memory: bool) -> Self {
+        let origin = Origin { reader, in_memory, ..Origin::default() };
+        Self { kappa: origin.own(kappa), origin, process: std::process::id() }
     }
 
     /// A call on the database that may wait for the disk.
@@ -79,7 +66,7 @@ impl Database {
         read: impl FnOnce(&Kappa) -> Result<T> + Send + 'static,
     ) -> Result<Call> {
         let kappa = self.kappa.get()?.clone();
-        Ok(Call::read(&self.readers, self.reader, move || Pending::ready(read(&kappa))))
+        Ok(Call::read(&self.origin, move || Pending::ready(read(&kappa))))
     }
 
     /// A call on the database that may take long.
@@ -89,7 +76,7 @@ impl Database {
         work: impl FnOnce(&Kappa) -> Result<T> + Send + 'static,
     ) -> Result<Call> {
         let kappa = self.kappa.get()?.clone();
-        Ok(Call::new(&self.readers, self.reader, move |_| long(name, move || work(&kappa))))
+        Ok(Call::new(&self.origin, move |_| long(name, move || work(&kappa))))
     }
 }
 
@@ -103,40 +90,40 @@ impl Database {
     fn products(&self) -> PyResult<Store> {
         export("Database.products", || {
             let collection = self.kappa.get()?.products().as_collection().clone();
-            Ok(Store::new(collection, &self.readers, self.reader))
+            Ok(Store::new(collection, &self.origin))
         })
     }
 
     fn users(&self) -> PyResult<Store> {
         export("Database.users", || {
             let collection = self.kappa.get()?.users().as_collection().clone();
-            Ok(Store::new(collection, &self.readers, self.reader))
+            Ok(Store::new(collection, &self.origin))
         })
     }
 
     fn collection(&self, name: &Bound<'_, PyAny>) -> PyResult<Store> {
         export("Database.collection", || {
             let collection = self.kappa.get()?.collection(&text("name", name)?)?;
-            Ok(Store::new(collection, &self.readers, self.reader))
+            Ok(Store::new(collection, &self.origin))
         })
     }
 
     fn collections(&self) -> PyResult<Call> {
         export("Database.collections", || {
             let kappa = self.kappa.get()?.clone();
-            Ok(Call::read(&self.readers, self.reader, move || kappa.collections()))
+            Ok(Call::read(&self.origin, move || kappa.collections()))
         })
     }
 
     fn batch(&self) -> PyResult<Batch> {
-        export("Database.batch", || Ok(Batch::new(self.kappa.get()?.batch(), &self.readers, self.reader)))
+        export("Database.batch", || Ok(Batch::new(self.kappa.get()?.batch(), &self.origin)))
     }
 
     #[pyo3(signature = (after, start))]
     fn changes(&self, after: Maybe<'_, '_>, start: &Bound<'_, PyAny>) -> PyResult<Feed> {
         export("Database.changes", || {
             let start = feed_start(maybe_text("after", after)?, &text("start", start)?)?;
-            Ok(Feed::new(self.kappa.get()?.feed(start)?, &self.readers, self.reader))
+            Ok(Feed::new(self.kappa.get()?.feed(start)?, &self.origin))
         })
     }
 
@@ -158,7 +145,7 @@ impl Database {
 
     /// Whether this is a forked child of the process that opened the database.
     fn is_foreign(&self) -> PyResult<bool> {
-        export("Database.is_foreign", || Ok(self.kappa.is_foreign()))
+        export("Database.is_foreign", || Ok(self.process != std::process::id()))
     }
 }
 

@@ -12,6 +12,7 @@ mod histogram;
 mod kappa;
 mod list;
 mod options;
+mod origin;
 mod owned;
 mod reply;
 mod store;

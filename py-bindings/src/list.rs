@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::call::Call;
-use crate::document::Reader;
 use crate::kappa::export;
+use crate::origin::Origin;
 use crate::owned::Owned;
-use crate::threads::{Readers, Runner};
+use crate::threads::Runner;
 
 /// What is left of a list; none once its last page was given.
 type Rest = Arc<Mutex<Option<List>>>;
@@ -19,13 +19,12 @@ type Rest = Arc<Mutex<Option<List>>>;
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
 pub struct Pages {
     rest: Owned<Rest>,
-    readers: Arc<Readers>,
-    reader: Reader,
+    origin: Origin,
 }
 
 impl Pages {
-    pub fn new(list: List, readers: &Arc<Readers>, reader: Reader) -> Self {
-        Self { rest: Owned::new(Arc::new(Mutex::new(Some(list)))), readers: Arc::clone(readers), reader }
+    pub fn new(list: List, origin: &Origin) -> Self {
+        Self { rest: origin.own(Arc::new(Mutex::new(Some(list)))), origin: origin.clone() }
     }
 }
 
@@ -35,7 +34,7 @@ impl Pages {
     fn next(&self) -> PyResult<Call> {
         export("Pages.next", || {
             let rest = Arc::clone(self.rest.get()?);
-            Ok(Call::new(&self.readers, self.reader, move |runner| next(rest, &runner)))
+            Ok(Call::new(&self.origin, move |runner| next(rest, &runner)))
         })
     }
 
@@ -44,7 +43,7 @@ impl Pages {
         export("Pages.page", || {
             let list = self.rest.get()?.lock().clone();
             let page = move || list.map_or_else(|| Pending::ready(Ok(Page::default())), |list| list.page());
-            Ok(Call::read(&self.readers, self.reader, page))
+            Ok(Call::read(&self.origin, page))
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The options of a database by the names of core's.
 
-use kappa_core::{Durability, Error, Options, Result, ViewKind};
+use kappa_core::{Error, Options, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -16,8 +16,9 @@ pub fn options(given: &Bound<'_, PyDict>) -> Result<(Options, Reader)> {
             continue;
         }
         match text("option", &name)?.as_str() {
-            "durability" => options.durability = durability(&text("durability", &value)?)?,
-            "view" => options.view = view(&text("view", &value)?)?,
+            "durability" => options.durability = text("durability", &value)?.parse()?,
+            "view" => options.view = text("view", &value)?.parse()?,
+            "mode" => options.mode = text("mode", &value)?.parse()?,
             "decimals" => reader.decimals = flag("decimals", &value)?,
             "deadline" => options.deadline = duration("deadline", &value)?,
             "log_retention" => options.log_retention = duration("log_retention", &value)?,
@@ -31,15 +32,4 @@ pub fn options(given: &Bound<'_, PyDict>) -> Result<(Options, Reader)> {
         }
     }
     Ok((options, reader))
-}
-
-fn durability(name: &str) -> Result<Durability> {
-    let all = [Durability::Written, Durability::Synced, Durability::Replicated];
-    let found = all.into_iter().find(|durability| durability.name() == name);
-    found.ok_or_else(|| Error::invalid("the durability is written, synced or replicated").with("durability", name))
-}
-
-fn view(name: &str) -> Result<ViewKind> {
-    let found = [ViewKind::Sled, ViewKind::Memory].into_iter().find(|view| view.name() == name);
-    found.ok_or_else(|| Error::invalid("the view is sled or memory").with("view", name))
 }

@@ -9,13 +9,19 @@ use pyo3::Python;
 /// that closes a database would give the parent's lock away.
 #[derive(Debug)]
 pub struct Owned<T: Send + 'static> {
-    process: u32,
+    /// None where core itself finds its way in a forked child.
+    process: Option<u32>,
     value: Option<T>,
 }
 
 impl<T: Send + 'static> Owned<T> {
     pub fn new(value: T) -> Self {
-        Self { process: std::process::id(), value: Some(value) }
+        Self { process: Some(std::process::id()), value: Some(value) }
+    }
+
+    /// A value that works in forked children too.
+    pub fn shared(value: T) -> Self {
+        Self { process: None, value: Some(value) }
     }
 
     /// The value, in its own process.
@@ -38,16 +44,15 @@ impl<T: Send + 'static> Owned<T> {
 
     /// Whether this is a forked child of the process that made the value.
     pub fn is_foreign(&self) -> bool {
-        self.process != std::process::id()
+        self.process.is_some_and(|process| process != std::process::id())
     }
 
     fn check(&self) -> Result<()> {
         if !self.is_foreign() {
             return Ok(());
         }
-        let message =
-            "this handle was opened before a fork and belongs to the parent process; open the database again here";
-        Err(Error::new(ErrorKind::Closed, message).with("opened_by", self.process))
+        let message = "this handle was made before a fork and belongs to the parent process";
+        Err(Error::new(ErrorKind::Closed, message).with("made_by", self.process.unwrap_or_default()))
     }
 }
 

@@ -23,11 +23,12 @@ pub enum Reply {
     Rest(Option<Vec<Entry>>),
     Page(Page),
     Answers(Vec<Answer>),
-    Changes(Option<Vec<Change>>),
+    Changes(Vec<Change>),
     /// Plain data as JSON text.
     Json(String),
     Histogram(Histogram),
-    Database(Kappa),
+    /// An open database, and whether it is in memory.
+    Database(Kappa, bool),
 }
 
 impl Reply {
@@ -38,13 +39,10 @@ impl Reply {
             documents.into_py_any(py)
         };
         match self {
-            Self::Nothing => Ok(py.None()),
             Self::Flag(flag) => flag.into_py_any(py),
             Self::Count(count) => count.into_py_any(py),
             Self::Texts(texts) => texts.into_py_any(py),
-            Self::MaybeDocument(None) | Self::MaybeEntry(None) | Self::Rest(None) | Self::Changes(None) => {
-                Ok(py.None())
-            }
+            Self::Nothing | Self::MaybeDocument(None) | Self::MaybeEntry(None) | Self::Rest(None) => Ok(py.None()),
             Self::Document(document) | Self::MaybeDocument(Some(document)) => {
                 Ok(reader.read(py, document.text())?.unbind())
             }
@@ -59,13 +57,13 @@ impl Reply {
                 let read = |one: Answer| Self::from(one).into_python(py, reader);
                 answers.into_iter().map(read).collect::<PyResult<Vec<_>>>()?.into_py_any(py)
             }
-            Self::Changes(Some(changes)) => {
+            Self::Changes(changes) => {
                 let changes: Vec<_> = changes.iter().map(|one| change(py, one, reader)).collect::<PyResult<_>>()?;
                 changes.into_py_any(py)
             }
             Self::Json(text) => Ok(Reader::default().read(py, &text)?.unbind()),
             Self::Histogram(histogram) => PyHistogram::new(histogram).into_py_any(py),
-            Self::Database(kappa) => Database::new(kappa, reader).into_py_any(py),
+            Self::Database(kappa, in_memory) => Database::new(kappa, reader, in_memory).into_py_any(py),
         }
     }
 }
@@ -168,12 +166,6 @@ impl From<Vec<Answer>> for Reply {
     }
 }
 
-impl From<Option<Vec<Change>>> for Reply {
-    fn from(changes: Option<Vec<Change>>) -> Self {
-        Self::Changes(changes)
-    }
-}
-
 impl From<CollectionInfo> for Reply {
     fn from(info: CollectionInfo) -> Self {
         json(&info)
@@ -198,9 +190,9 @@ impl From<Histogram> for Reply {
     }
 }
 
-impl From<Kappa> for Reply {
-    fn from(kappa: Kappa) -> Self {
-        Self::Database(kappa)
+impl From<(Kappa, bool)> for Reply {
+    fn from((kappa, in_memory): (Kappa, bool)) -> Self {
+        Self::Database(kappa, in_memory)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Products, users and collections of the caller's own: one class for all three.
 
-use std::sync::Arc;
-
 use kappa_core::{Collection, Definition, List, Products, Result};
 use pyo3::prelude::*;
 
@@ -12,20 +10,19 @@ use crate::error::exception;
 use crate::guard::guard;
 use crate::kappa::export;
 use crate::list::Pages;
+use crate::origin::Origin;
 use crate::owned::Owned;
-use crate::threads::Readers;
 
 /// The documents of one collection.
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
 pub struct Store {
     collection: Owned<Collection>,
-    readers: Arc<Readers>,
-    reader: Reader,
+    origin: Origin,
 }
 
 impl Store {
-    pub fn new(collection: Collection, readers: &Arc<Readers>, reader: Reader) -> Self {
-        Self { collection: Owned::new(collection), readers: Arc::clone(readers), reader }
+    pub fn new(collection: Collection, origin: &Origin) -> Self {
+        Self { collection: origin.own(collection), origin: origin.clone() }
     }
 
     fn collection(&self) -> Result<Collection> {
@@ -42,23 +39,23 @@ impl Store {
     #[pyo3(signature = (given, ttl, idempotency_key))]
     fn create(&self, given: &Bound<'_, PyAny>, ttl: Maybe<'_, '_>, idempotency_key: Maybe<'_, '_>) -> PyResult<Call> {
         export("Store.create", || {
-            let (collection, document) = (self.collection()?, document(given, self.reader)?);
+            let (collection, document) = (self.collection()?, document(given, self.origin.reader)?);
             let options = write_options(ttl, None, idempotency_key)?;
-            Ok(Call::write(&self.readers, self.reader, move || collection.create_with(document, options)))
+            Ok(Call::write(&self.origin, move || collection.create_with(document, options)))
         })
     }
 
     fn get(&self, id: &Bound<'_, PyAny>) -> PyResult<Call> {
         export("Store.get", || {
             let (collection, id) = (self.collection()?, text("id", id)?);
-            Ok(Call::read(&self.readers, self.reader, move || collection.get(&id)))
+            Ok(Call::read(&self.origin, move || collection.get(&id)))
         })
     }
 
     fn entry(&self, id: &Bound<'_, PyAny>) -> PyResult<Call> {
         export("Store.entry", || {
             let (collection, id) = (self.collection()?, text("id", id)?);
-            Ok(Call::read(&self.readers, self.reader, move || collection.entry(&id)))
+            Ok(Call::read(&self.origin, move || collection.entry(&id)))
         })
     }
 
@@ -66,7 +63,7 @@ impl Store {
         export("Store.get_many", || {
             let collection = self.collection()?;
             let ids: Vec<String> = many("ids", ids)?.iter().map(|id| text("ids", id)).collect::<Result<_>>()?;
-            Ok(Call::read(&self.readers, self.reader, move || collection.get_many(ids)))
+            Ok(Call::read(&self.origin, move || collection.get_many(ids)))
         })
     }
 
@@ -80,9 +77,10 @@ impl Store {
         idempotency_key: Maybe<'_, '_>,
     ) -> PyResult<Call> {
         export("Store.replace", || {
-            let (collection, id, document) = (self.collection()?, text("id", id)?, document(given, self.reader)?);
+            let (collection, id, document) =
+                (self.collection()?, text("id", id)?, document(given, self.origin.reader)?);
             let options = write_options(ttl, if_version, idempotency_key)?;
-            Ok(Call::write(&self.readers, self.reader, move || collection.replace_with(&id, document, options)))
+            Ok(Call::write(&self.origin, move || collection.replace_with(&id, document, options)))
         })
     }
 
@@ -96,9 +94,9 @@ impl Store {
         idempotency_key: Maybe<'_, '_>,
     ) -> PyResult<Call> {
         export("Store.update", || {
-            let (collection, id, patch) = (self.collection()?, text("id", id)?, document(given, self.reader)?);
+            let (collection, id, patch) = (self.collection()?, text("id", id)?, document(given, self.origin.reader)?);
             let options = write_options(ttl, if_version, idempotency_key)?;
-            Ok(Call::write(&self.readers, self.reader, move || collection.update_with(&id, patch, options)))
+            Ok(Call::write(&self.origin, move || collection.update_with(&id, patch, options)))
         })
     }
 
@@ -112,14 +110,14 @@ impl Store {
         export("Store.delete", || {
             let (collection, id) = (self.collection()?, text("id", id)?);
             let options = write_options(None, if_version, idempotency_key)?;
-            Ok(Call::write(&self.readers, self.reader, move || collection.delete_with(&id, options)))
+            Ok(Call::write(&self.origin, move || collection.delete_with(&id, options)))
         })
     }
 
     fn count(&self) -> PyResult<Call> {
         export("Store.count", || {
             let collection = self.collection()?;
-            Ok(Call::read(&self.readers, self.reader, move || collection.count()))
+            Ok(Call::read(&self.origin, move || collection.count()))
         })
     }
 
@@ -138,8 +136,9 @@ impl Store {
         after: Maybe<'_, '_>,
     ) -> PyResult<Pages> {
         export("Store.list", || {
-            let bound =
-                |given: Option<(Bound<'_, PyAny>,)>| given.map(|(given,)| value(&given, self.reader)).transpose();
+            let bound = |given: Option<(Bound<'_, PyAny>,)>| {
+                given.map(|(given,)| value(&given, self.origin.reader)).transpose()
+            };
             let mut list = self.collection()?.list();
             list = optional(list, maybe_text("index", index)?, |list, index| list.by(&index));
             list = optional(list, bound(equal)?, List::equal);
@@ -149,7 +148,7 @@ impl Store {
             list = optional(list, limit.map(|limit| number("limit", limit)).transpose()?, List::limit);
             list = optional(list, page_size.map(|size| number("page_size", size)).transpose()?, List::page_size);
             list = optional(list, maybe_text("after", after)?, List::after);
-            Ok(Pages::new(list, &self.readers, self.reader))
+            Ok(Pages::new(list, &self.origin))
         })
     }
 
@@ -163,21 +162,21 @@ impl Store {
                 partition_field: maybe_text("partition_field", partition_field)?,
                 ttl_ms: ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
             };
-            Ok(Call::write(&self.readers, self.reader, move || collection.declare(definition)))
+            Ok(Call::write(&self.origin, move || collection.declare(definition)))
         })
     }
 
     fn drop_index(&self, name: &Bound<'_, PyAny>) -> PyResult<Call> {
         export("Store.drop_index", || {
             let (collection, name) = (self.collection()?, text("name", name)?);
-            Ok(Call::write(&self.readers, self.reader, move || collection.drop_index(&name)))
+            Ok(Call::write(&self.origin, move || collection.drop_index(&name)))
         })
     }
 
     fn describe(&self) -> PyResult<Call> {
         export("Store.describe", || {
             let collection = self.collection()?;
-            Ok(Call::read(&self.readers, self.reader, move || collection.describe()))
+            Ok(Call::read(&self.origin, move || collection.describe()))
         })
     }
 }

@@ -1,12 +1,14 @@
 //! Where calls run that would keep an event loop or a signal waiting.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 use kappa_core::{Error, ErrorKind, Pending, Result};
+use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::guard::catch;
+use crate::owned::Owned;
 
 /// Reads of one database that may run at once for event loops.
 const READERS: usize = 4;
@@ -17,35 +19,52 @@ const MAX_LONG_CALLS: usize = 256;
 
 /// The threads on which event loops have a database read: reading may wait for the disk, which a loop must not.
 #[derive(Debug, Default)]
-pub struct Readers {
-    pool: OnceLock<Result<ThreadPool>>,
+pub struct Readers(Mutex<Option<Arc<Owned<Pool>>>>);
+
+#[derive(Debug)]
+struct Pool {
+    threads: ThreadPool,
     waiting: Arc<AtomicUsize>,
 }
 
 impl Readers {
     /// The answer of `read`, run on one of the threads.
     pub fn run<T: Send + 'static>(&self, read: impl FnOnce() -> Result<T> + Send + 'static) -> Pending<T> {
-        let pool = match self.pool.get_or_init(make) {
-            Ok(pool) => pool,
-            Err(error) => return Pending::ready(Err(error.clone())),
-        };
-        let Some(turn) = Turn::take(&self.waiting, MAX_READS) else {
-            return Pending::ready(Err(Error::new(ErrorKind::Overloaded, "too many reads are waiting; retry later")));
-        };
+        self.pool().and_then(|pool| pool.get()?.run(read)).unwrap_or_else(|error| Pending::ready(Err(error)))
+    }
+
+    /// The threads of this process: a forked child makes its own.
+    fn pool(&self) -> Result<Arc<Owned<Pool>>> {
+        let mut slot = self.0.lock();
+        if let Some(pool) = slot.as_ref().filter(|pool| !pool.is_foreign()) {
+            return Ok(Arc::clone(pool));
+        }
+        let pool = Arc::new(Owned::new(Pool::new()?));
+        *slot = Some(Arc::clone(&pool));
+        Ok(pool)
+    }
+}
+
+impl Pool {
+    fn new() -> Result<Self> {
+        let threads =
+            ThreadPoolBuilder::new().num_threads(READERS).thread_name(|index| format!("kappa-reader-{index}"));
+        let unavailable = |error| Error::new(ErrorKind::Unavailable, "no threads for reads").caused_by(error);
+        Ok(Self { threads: threads.build().map_err(unavailable)?, waiting: Arc::default() })
+    }
+
+    fn run<T: Send + 'static>(&self, read: impl FnOnce() -> Result<T> + Send + 'static) -> Result<Pending<T>> {
+        let full = || Error::new(ErrorKind::Overloaded, "too many reads are waiting; retry later");
+        let turn = Turn::take(&self.waiting, MAX_READS).ok_or_else(full)?;
         let (sender, receiver) = oneshot::channel();
-        pool.spawn(move || {
+        self.threads.spawn(move || {
             let answer = catch("read", read).and_then(|answer| answer);
             drop(turn);
             // Whoever asked may be gone.
             let _ = sender.send(answer);
         });
-        receive(receiver)
+        Ok(receive(receiver))
     }
-}
-
-fn make() -> Result<ThreadPool> {
-    let pool = ThreadPoolBuilder::new().num_threads(READERS).thread_name(|index| format!("kappa-reader-{index}"));
-    pool.build().map_err(|error| Error::new(ErrorKind::Unavailable, "no threads for reads").caused_by(error))
 }
 
 /// Who runs the reads of a call.

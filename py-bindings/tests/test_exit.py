@@ -82,14 +82,14 @@ def test_an_open_handle_at_the_end(ending: str, tmp_path: Path, rounds: int) -> 
 def test_a_handle_that_is_forgotten_frees_its_directory(tmp_path: Path) -> None:
     db = kappa_core.open(tmp_path / "data")
     with pytest.raises(kappa_core.LockedError):
-        kappa_core.open(tmp_path / "data")
+        kappa_core.open(tmp_path / "data", mode="owner")
     store = db.products
     del db
     with pytest.raises(kappa_core.LockedError):
-        kappa_core.open(tmp_path / "data")
+        kappa_core.open(tmp_path / "data", mode="owner")
     store.create({"title": "x", "price": 1})
     del store
-    with kappa_core.open(tmp_path / "data") as again:
+    with kappa_core.open(tmp_path / "data", mode="owner") as again:
         assert again.products.count() == 1
 
 

@@ -1,6 +1,8 @@
 //! `cargo xtask`: the one place for build, test, bench and soak recipes, and for the checks of style.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people speaks through its output")]
 
+mod fleet;
+mod node;
 mod python;
 mod recipe;
 mod run;
@@ -37,15 +39,23 @@ fn main() -> ExitCode {
 fn perform(root: &Path, name: &str, words: &[String]) -> Result<(), String> {
     if let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == name) {
         run::steps(root, recipe.steps, words)?;
-        return if name == "test" { python::test(root, words) } else { Ok(()) };
+        return if name == "test" { bindings(root, words) } else { Ok(()) };
     }
     match (name, words) {
         ("tidy", []) => tidy(root),
         ("python", words) => python::test(root, words),
+        ("node", words) => node::test(root, words),
+        ("fleet", words) => fleet::run(root, words),
         ("generated", []) => run::generators(root, GENERATORS),
         ("tidy" | "generated", _) => Err(format!("takes no further words, got \"{}\"", words.join(" "))),
         _ => Err("no such recipe; `cargo xtask help` lists them".to_owned()),
     }
+}
+
+fn bindings(root: &Path, words: &[String]) -> Result<(), String> {
+    python::test(root, words)?;
+    node::test(root, words)?;
+    if words.is_empty() { fleet::run(root, &[]) } else { Ok(()) }
 }
 
 fn tidy(root: &Path) -> Result<(), String> {
@@ -60,6 +70,11 @@ fn print_help() {
     println!("cargo xtask <recipe> [words]\n");
     let checks = [
         ("python", "build the Python package, install it apart and run its tests, or those whose names match"),
+        ("node", "install the Node package into an empty project and run its tests, or those whose names match"),
+        (
+            "fleet",
+            "many processes of all kinds on one directory, whose owner ends again and again; for so many seconds",
+        ),
         ("tidy", "check the style rules that a program can check"),
         ("generated", "make every generated file again; fails if one changes"),
     ];

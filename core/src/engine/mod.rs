@@ -8,12 +8,13 @@ pub mod memory;
 
 use std::fmt;
 use std::ops::Bound;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The number of one committed operation; also the version of every key it wrote.
 ///
@@ -327,6 +328,17 @@ impl Durability {
             Self::Synced => "synced",
             Self::Replicated => "replicated",
         }
+    }
+}
+
+impl FromStr for Durability {
+    type Err = Error;
+
+    /// The level with this stable text; `InvalidInput` where there is none.
+    fn from_str(name: &str) -> Result<Self> {
+        let found = [Self::Written, Self::Synced, Self::Replicated].into_iter().find(|level| level.name() == name);
+        let none = || Error::invalid("the durability is written, synced or replicated").with("durability", name);
+        found.ok_or_else(none)
     }
 }
 

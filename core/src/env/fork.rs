@@ -35,6 +35,7 @@ pub fn generation() -> u64 {
 
 /// Notes that this process runs an engine, whose threads no child will have.
 pub fn engine_started() {
+    install();
     ENGINE_STARTED.store(true, Ordering::SeqCst);
 }
 

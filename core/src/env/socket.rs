@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Short {
 ///
 /// # Errors
 /// Of the system.
-pub fn bind(directory: &Path) -> io::Result<UnixListener> {
+pub fn bind(directory: &Path) -> io::Result<Bound> {
     let next = directory.join(NEXT);
     match std::fs::remove_file(&next) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -59,14 +59,36 @@ pub fn bind(directory: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(&short.path)?;
     std::fs::set_permissions(&next, Permissions::from_mode(PRIVATE_FILE))?;
     listener.set_nonblocking(true)?;
-    std::fs::rename(&next, directory.join(NAME))?;
-    Ok(listener)
+    let file = file_of(&next)?;
+    let path = directory.join(NAME);
+    std::fs::rename(&next, &path)?;
+    Ok(Bound { listener, path, file })
 }
 
-/// Takes the socket away, so that nobody waits at one that is not answered.
-pub fn unbind(directory: &Path) {
-    if let Err(error) = std::fs::remove_file(directory.join(NAME)) {
-        tracing::debug!(%error, "the socket stays; the next owner replaces it");
+/// A socket that others find in a directory.
+#[derive(Debug)]
+pub struct Bound {
+    /// Where they come in.
+    pub listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode.
+    file: (u64, u64),
+}
+
+fn file_of(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+impl Drop for Bound {
+    /// Takes the socket away, so that nobody waits at one that is not answered. Only this one: where the directory was
+    /// removed and made again, another owner's lies there.
+    fn drop(&mut self) {
+        if file_of(&self.path).is_ok_and(|file| file == self.file)
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::debug!(%error, "the socket stays; the next owner replaces it");
+        }
     }
 }
 
@@ -219,22 +241,22 @@ mod tests {
         let deep = place.path().join("a".repeat(120)).join("b".repeat(120));
         std::fs::create_dir_all(&deep).expect("made");
         assert_eq!(connect(&deep).expect_err("nobody is there").kind(), io::ErrorKind::NotFound);
-        let listener = bind(&deep).expect("bound");
-        assert!(accept(&listener).expect("listening").is_none());
+        let first = bind(&deep).expect("bound");
+        assert!(accept(&first.listener).expect("listening").is_none());
         let mut client = connect(&deep).expect("connected");
-        let mut server = accept(&listener).expect("listening").expect("it is this user");
+        let mut server = accept(&first.listener).expect("listening").expect("it is this user");
         client.write_all(b"hello").expect("sent");
         let mut heard = [0; 5];
         server.read_exact(&mut heard).expect("heard");
         assert_eq!(&heard, b"hello");
         let mode = std::fs::metadata(deep.join(NAME)).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, PRIVATE_FILE);
-        drop(listener);
-        assert_eq!(connect(&deep).expect_err("stale").kind(), io::ErrorKind::ConnectionRefused);
-        let listener = bind(&deep).expect("a stale socket is replaced");
-        connect(&deep).expect("connected");
-        unbind(&deep);
-        drop(listener);
+        let second = bind(&deep).expect("a socket that is there is replaced");
+        drop(first);
+        connect(&deep).expect("the first one took away its own only");
+        let stale = UnixListener::bind(deep.join("s")).map(drop);
+        assert!(stale.is_err(), "the path is too long for others");
+        drop(second);
         assert_eq!(connect(&deep).expect_err("gone").kind(), io::ErrorKind::NotFound);
     }
 }

@@ -8,7 +8,7 @@ use crate::database::THINGS;
 use crate::member::{Forked, Told};
 
 /// Forks; tells the child's number, and how it ended where it ends by itself: -1 for one that hangs.
-pub fn fork(kappa: &Kappa, forked: Forked) -> Told {
+pub fn fork(kappa: &Kappa, forked: &Forked) -> Told {
     // SAFETY: the child does what children of `os.fork` do: it goes on in this process's code with one thread. It ends
     // in `_exit` and so never returns into the test harness.
     let pid = unsafe { libc::fork() };
@@ -22,6 +22,13 @@ pub fn fork(kappa: &Kappa, forked: Forked) -> Told {
                 let created = kappa.collection(THINGS).and_then(|things| things.create(json!({ "tag": tag })).wait());
                 i32::from(created.is_err())
             }
+            Forked::Opens { directory, tag } => {
+                let create = |kappa: Kappa| {
+                    let things = kappa.collection(THINGS)?;
+                    things.create(json!({ "tag": tag })).wait().and_then(|_| kappa.close())
+                };
+                i32::from(Kappa::open(directory).and_then(create).is_err())
+            }
         };
         // The handle of the child is dropped as that of a program is which ends normally.
         drop(kappa.clone());
@@ -30,7 +37,7 @@ pub fn fork(kappa: &Kappa, forked: Forked) -> Told {
     }
     let status = match forked {
         Forked::Idles => None,
-        Forked::Creates(_) => Some(wait_for(pid)),
+        Forked::Creates(_) | Forked::Opens { .. } => Some(wait_for(pid)),
     };
     Told::Forked { pid, status }
 }

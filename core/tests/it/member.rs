@@ -53,6 +53,8 @@ pub enum Forked {
     Idles,
     /// Uses the handle of its parent, then ends as a process does that runs its destructors.
     Creates(String),
+    /// Opens the directory by itself and creates a document, then ends.
+    Opens { directory: std::path::PathBuf, tag: String },
 }
 
 /// What a member says.
@@ -198,6 +200,14 @@ impl Member {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Stops it, and waits until it stands.
+    pub fn stop(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let (_, status) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "{status:?}");
+    }
+
     /// Kills it as the system does when memory is short.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -306,7 +316,7 @@ impl State {
                     }
                 });
             }
-            Order::Fork(forked) => return Ok(crate::forking::fork(&kappa, forked)),
+            Order::Fork(forked) => return Ok(crate::forking::fork(&kappa, &forked)),
             Order::Close => kappa.close()?,
         }
         Ok(Told::Done)

@@ -7,7 +7,7 @@ use kappa_core::{ErrorKind, Kappa, Mode, Options};
 use rustix::process::Signal;
 
 use crate::database::{self, open, small, tell};
-use crate::member::{Member, Order, Told};
+use crate::member::{Forked, Member, Order, Told};
 
 /// The tags that were answered; every call that failed is a failure of the test.
 fn acked(members: &[&Member]) -> Vec<String> {
@@ -163,7 +163,7 @@ fn a_stopped_owner_is_never_robbed() {
     let mut owner = Member::open(place.path());
     let mut client = Member::open_as(place.path(), "auto", 700);
     client.must(&Order::Create("before".into()));
-    owner.signal(Signal::STOP);
+    owner.stop();
     let told = client.ask(&Order::Create("doubt".into()));
     assert!(matches!(&told, Told::Failed { kind, .. } if kind == "ambiguous"), "{told:?}");
     let told = client.ask(&Order::Tags);
@@ -209,7 +209,7 @@ fn children_of_a_dead_owner_keep_nothing() {
     let mut owner = Member::open(place.path());
     let mut client = Member::open(place.path());
     client.must(&Order::Create("a".into()));
-    let Told::Forked { pid, .. } = owner.must(&Order::Fork(crate::member::Forked::Idles)) else { panic!() };
+    let Told::Forked { pid, .. } = owner.must(&Order::Fork(Forked::Idles)) else { panic!() };
     owner.kill();
     client.must(&Order::Create("b".into()));
     assert_eq!(client.info(), ("owner".into(), client.pid()));
@@ -218,17 +218,24 @@ fn children_of_a_dead_owner_keep_nothing() {
     rustix::process::kill_process(child, Signal::KILL).expect("it lived all the time");
 }
 
-/// A worker forked from a process with an open handle, as gunicorn does, must be able to use that handle.
+/// A worker forked from a process with an open handle, as gunicorn does, must be able to use that handle, or one
+/// of its own; also where the fork came while other threads of its parent held every lock there is.
 #[test]
 fn a_forked_child_becomes_a_client_of_its_own() {
     let place = tempfile::tempdir().unwrap();
     let mut owner = Member::open(place.path());
     let mut client = Member::open(place.path());
     let mut expected = Vec::new();
+    owner.must(&Order::Load { name: "o".into(), threads: 3 });
+    client.must(&Order::Load { name: "c".into(), threads: 3 });
     for round in 0..database::rounds(5) {
         for (name, member) in [("owner", &mut owner), ("client", &mut client)] {
             let tag = format!("{name}{round}");
-            let told = member.must(&Order::Fork(crate::member::Forked::Creates(tag.clone())));
+            let forked = match round % 2 {
+                0 => Forked::Creates(tag.clone()),
+                _ => Forked::Opens { directory: place.path().to_owned(), tag: tag.clone() },
+            };
+            let told = member.must(&Order::Fork(forked));
             assert!(matches!(told, Told::Forked { status: Some(0), .. }), "{told:?}");
             expected.push(tag);
             let tag = format!("{name}{round}-parent");
@@ -236,9 +243,34 @@ fn a_forked_child_becomes_a_client_of_its_own() {
             expected.push(tag);
         }
     }
-    assert_eq!(owner.tags(), expected);
+    owner.must(&Order::StopLoad);
+    client.must(&Order::StopLoad);
+    expected.extend(acked(&[&owner, &client]));
+    once_each(&owner.tags(), &expected);
     assert_eq!(client.end(), Some(0));
     assert_eq!(owner.end(), Some(0));
+}
+
+/// A shop whose takeover takes as long as reading all its data is closed after each crash.
+#[test]
+fn a_takeover_of_many_documents_is_quick() {
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = Member::open(place.path());
+    let mut client = Member::open(place.path());
+    let hundreds = if database::rounds(1) > 1 { 1_000 } else { 40 };
+    for hundred in 0..hundreds {
+        owner.must(&Order::CreateAll((0..100).map(|n| format!("{hundred}-{n}")).collect()));
+    }
+    client.must(&Order::Create("before".into()));
+    owner.kill();
+    client.must(&Order::Load { name: "after".into(), threads: 1 });
+    client.await_news(|news| !news.is_empty());
+    client.must(&Order::StopLoad);
+    let took = longest(&[&client]);
+    tell(&format!("documents={} takeover={took} ms", hundreds * 100));
+    assert!(took < 2_000, "the takeover took {took} ms");
+    assert_eq!(client.info().0, "owner");
+    acked(&[&client]);
 }
 
 /// Two handles of one process must not fight over the lock, nor close each other.

@@ -1,8 +1,9 @@
 //! Documents of any collection: create, read, replace, patch, delete and list. Products and users use the same routes.
 #![expect(unused_qualifications, reason = "the description macro names parameter types by their full path")]
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, MatchedPath, Path, RawPathParams, State};
+use std::sync::LazyLock;
+
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -94,14 +95,21 @@ impl FromRequestParts<App> for Target {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, app).await;
-        let params = params.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
-        if let Some((_, name)) = params.iter().find(|(key, _)| *key == "name") {
-            return Ok(Self(CollectionName::new(name)?));
-        }
-        let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let name = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        Ok(Self(CollectionName::new(name)?))
+        let params = params(parts, app).await?;
+        Ok(Self(collection(&params, parts)?))
+    }
+}
+
+/// A document that a path names: its collection as [`Target`] finds it, and the id at the end, decoded.
+#[derive(Debug)]
+pub struct Member(pub CollectionName, pub String);
+
+impl FromRequestParts<App> for Member {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = params(parts, app).await?;
+        Ok(Self(collection(&params, parts)?, id(&params)))
     }
 }
 
@@ -113,14 +121,35 @@ impl FromRequestParts<App> for DocumentId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        struct Named {
-            id: String,
-        }
-        let path: Result<Path<Named>, PathRejection> = Path::from_request_parts(parts, app).await;
-        let Path(Named { id }) = path.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
-        Ok(Self(id))
+        Ok(Self(id(&params(parts, app).await?)))
     }
+}
+
+async fn params(parts: &mut Parts, app: &App) -> Result<RawPathParams, Problem> {
+    let params = RawPathParams::from_request_parts(parts, app).await;
+    params.map_err(|rejection| Problem::invalid(rejection.body_text()))
+}
+
+fn id(params: &RawPathParams) -> String {
+    params.iter().find(|(key, _)| *key == "id").map(|(_, id)| id.to_owned()).expect("these routes name an id")
+}
+
+fn collection(params: &RawPathParams, parts: &Parts) -> Result<CollectionName, Problem> {
+    static PRODUCTS: LazyLock<CollectionName> = LazyLock::new(|| fixed("products"));
+    static USERS: LazyLock<CollectionName> = LazyLock::new(|| fixed("users"));
+    if let Some((_, name)) = params.iter().find(|(key, _)| *key == "name") {
+        return Ok(CollectionName::new(name)?);
+    }
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    match path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()) {
+        Some("products") => Ok(PRODUCTS.clone()),
+        Some("users") => Ok(USERS.clone()),
+        name => Ok(CollectionName::new(name.unwrap_or_default())?),
+    }
+}
+
+fn fixed(name: &str) -> CollectionName {
+    CollectionName::new(name).expect("a fixed name is a legal one")
 }
 
 /// What the headers say about a write.
@@ -205,13 +234,13 @@ pub async fn create(
         (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn read(
     State(app): State<App>,
-    Target(collection): Target,
-    DocumentId(id): DocumentId,
-    headers: HeaderMap,
+    Member(collection, id): Member,
+    request: Request,
 ) -> Result<Response, Problem> {
-    refuse(&headers, &[IF_MATCH])?;
+    let headers = request.headers();
+    refuse(headers, &[IF_MATCH])?;
     let Some(entry) = app.get(collection, id.clone()).await? else { return Err(no_such_document(&id)) };
-    if is_known(&headers, entry.version) {
+    if is_known(headers, entry.version) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag(entry.version))]).into_response());
     }
     Ok(found(&entry))
@@ -232,8 +261,7 @@ pub async fn read(
         (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn replace(
     State(app): State<App>,
-    Target(collection): Target,
-    DocumentId(id): DocumentId,
+    Member(collection, id): Member,
     uri: Uri,
     Params(WriteQuery { ttl_ms }): Params<WriteQuery>,
     headers: HeaderMap,
@@ -268,8 +296,7 @@ pub async fn replace(
         (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn update(
     State(app): State<App>,
-    Target(collection): Target,
-    DocumentId(id): DocumentId,
+    Member(collection, id): Member,
     Params(WriteQuery { ttl_ms }): Params<WriteQuery>,
     headers: HeaderMap,
     PatchBody(body): PatchBody,
@@ -292,8 +319,7 @@ pub async fn update(
         (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn delete(
     State(app): State<App>,
-    Target(collection): Target,
-    DocumentId(id): DocumentId,
+    Member(collection, id): Member,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     refuse(&headers, &[IF_NONE_MATCH])?;

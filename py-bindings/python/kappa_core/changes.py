@@ -33,10 +33,10 @@ class Changes:
 
     def __next__(self) -> Change:
         while not self._ready:
-            changes = self._feed.next().wait()
-            if changes is None:
+            # Who is interrupted here leaves the changes where they are: they are handed over by `take` alone.
+            if not self._feed.next().wait():
                 raise StopIteration
-            self._ready.extend(changes)
+            self._ready.extend(self._feed.take())
         change = self._ready.popleft()
         self._seen = change["cursor"]
         return change

@@ -155,7 +155,7 @@ class CancelledError(KappaError):
 
 
 class ClosedError(KappaError):
-    """The handle is closed, or was opened before a fork. Open it again."""
+    """The handle is closed, or is of a database in the memory of the parent process. Open it again."""
 
     code = "closed"
 

@@ -81,6 +81,7 @@ class Kappa:
 def open(
     path: str | os.PathLike[str],
     *,
+    mode: Literal["auto", "owner", "client"] = "auto",
     durability: Literal["written", "synced", "replicated"] = "synced",
     view: Literal["sled", "memory"] = "sled",
     decimals: bool = False,
@@ -93,17 +94,21 @@ def open(
     segment_bytes: int | None = None,
     merge_bytes: int | None = None,
 ) -> Kappa:
-    """Opens the database in the directory ``path``, made if it is not there.
+    """Opens the database in the directory ``path``, made if it is not there; many processes may open it at once.
 
+    mode: ``auto``: this process owns the directory, or asks the one that does, and takes over when that one ends;
+    ``owner``: this process or none; ``client``: another process.
     durability: when an answer may leave: ``written`` (in the system), ``synced`` (on disk).
     view: where documents are read from: ``sled`` (more data than memory) or ``memory``.
     decimals: read numbers with a fraction as ``Decimal`` with all digits, and accept ``Decimal``.
-    deadline: how long a write waits for room before it raises ``OverloadedError``; 10 s.
-    The others bound memory and disk; 16 MiB of writes may wait, and two memtables and a cache have 32 MiB each.
+    deadline: how long a write waits for room before it raises ``OverloadedError``, and any call for another process that
+    owns the directory before it raises ``UnavailableError`` or, where it wrote, ``AmbiguousError``; 10 s.
+    The others bound memory and disk; 16 MiB of writes may wait, and two memtables have 48 MiB each and a cache 32.
 
-    Raises ``LockedError`` when it is open elsewhere, and ``DamagedError`` naming file and offset.
+    Raises ``LockedError`` when another process owns it and this one must, and ``DamagedError`` naming file and offset.
     """
     options: dict[str, Any] = {
+        "mode": mode,
         "durability": durability,
         "view": view,
         "decimals": decimals,

@@ -118,6 +118,8 @@ class Info(TypedDict):
     newest: str
     oldest: str
     partitions: int
+    role: Literal["owner", "client"]
+    owner_pid: int
     recovery: list[str]
 
 

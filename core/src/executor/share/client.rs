@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use event_listener::Event;
 
+use crate::env::fork;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::{CallOptions, Change, Executor, Info, Pending};
 use crate::operation::{Answer, Operation};
@@ -37,6 +38,8 @@ pub struct Client {
     pub setting: Setting,
     /// Whether this process may become the owner.
     pub may_own: bool,
+    /// Which process of a line of forks its threads live in.
+    generation: u64,
     /// Set once this process owns the data.
     pub owner: OnceLock<Arc<Owner>>,
     state: Mutex<State>,
@@ -149,6 +152,7 @@ impl Client {
         let client = Arc::new(Self {
             setting,
             may_own,
+            generation: fork::generation(),
             owner: OnceLock::new(),
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -175,6 +179,11 @@ impl Client {
             self.end();
             Error::new(ErrorKind::Unavailable, "the system gave no thread").caused_by(error)
         })
+    }
+
+    /// Whether this is the copy in a forked child, where no thread answers and a lock may be held by nobody.
+    fn is_inherited(&self) -> bool {
+        self.generation != fork::generation()
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -230,6 +239,10 @@ impl Client {
 
     /// Numbers the call, notes it, and sends it where there is somebody to send it to.
     fn take_in(self: &Arc<Self>, mut kind: Kind, mut frame: Vec<u8>, until: Option<u64>) -> Taken {
+        if self.is_inherited() {
+            let message = "the call began in the process that this one was forked from; begin it again";
+            return Taken::Failed(Error::new(ErrorKind::Unavailable, message));
+        }
         let (reply, receiver) = oneshot::channel();
         let mut state = self.state();
         if let Some(owner) = self.owner.get() {
@@ -409,6 +422,9 @@ impl Client {
 
     /// Nobody waits for the answer. A write is done all the same.
     fn give_up(&self, number: u64) {
+        if self.is_inherited() {
+            return;
+        }
         let mut state = self.state();
         let Some(call) = state.calls.get_mut(number) else { return };
         if matches!(call.kind, Kind::Write { .. }) {

@@ -49,17 +49,13 @@ impl Owner {
     /// As opening the database alone. Without a socket it opens all the same: nobody else can share it then.
     pub fn open(directory: &Path, lock: DirectoryLock, options: &Options, env: &Env) -> Result<Self> {
         // Before the engine: clients that come while it recovers wait at the socket instead of asking again and again.
-        let listener = socket::bind(directory)
+        let bound = socket::bind(directory)
             .inspect_err(|error| tracing::warn!(%error, "other processes cannot share the data directory"))
             .ok();
         fork::engine_started();
-        let opened = Local::open(directory, lock, options, env);
-        if opened.is_err() && listener.is_some() {
-            socket::unbind(directory);
-        }
-        let local = Arc::new(opened?);
+        let local = Arc::new(Local::open(directory, lock, options, env)?);
         let stores = socket::open_files(directory, STORE_FILE).into_iter().filter_map(fork::Guard::of_number).collect();
-        let server = listener.map(|listener| Server::start(listener, directory, Arc::clone(&local), stores));
+        let server = bound.map(|bound| Server::start(bound, Arc::clone(&local), stores));
         Ok(Self { local, server: Mutex::new(server.transpose()?), clock: Arc::clone(&env.clock) })
     }
 
@@ -101,19 +97,19 @@ struct Clients {
 }
 
 impl Server {
-    fn start(listener: UnixListener, directory: &Path, local: Arc<Local>, stores: Vec<fork::Guard>) -> Result<Self> {
+    fn start(bound: socket::Bound, local: Arc<Local>, stores: Vec<fork::Guard>) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Unavailable, "the system gave no thread or no socket").caused_by(error)
         };
         let (stop, stopped) = UnixStream::pair().map_err(failed)?;
         let clients = Arc::<Clients>::default();
-        let (taken, directory) = (Arc::clone(&clients), directory.to_owned());
+        let taken = Arc::clone(&clients);
         let thread = std::thread::Builder::new().name("kappa-share".into()).spawn(move || {
             // A child that keeps it would keep clients waiting at a socket that nobody answers.
-            let guard = fork::Guard::new(&listener);
-            accept_all(&listener, &stopped, &local, &taken);
-            socket::unbind(&directory);
+            let guard = fork::Guard::new(&bound.listener);
+            accept_all(&bound.listener, &stopped, &local, &taken);
             drop(guard);
+            drop(bound);
         });
         Ok(Self { clients, stop, thread: thread.map_err(failed)?, _stores: stores })
     }

@@ -30,10 +30,10 @@ class Changes:
 
     async def __anext__(self) -> Change:
         while not self._ready:
-            changes = await answer(self._feed.next())
-            if changes is None:
+            # Who is interrupted here leaves the changes where they are: they are handed over by `take` alone.
+            if not await answer(self._feed.next()):
                 raise StopAsyncIteration
-            self._ready.extend(changes)
+            self._ready.extend(self._feed.take())
         change = self._ready.popleft()
         self._seen = change["cursor"]
         return change

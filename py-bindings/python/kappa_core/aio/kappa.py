@@ -105,6 +105,7 @@ class Opening:
 def open(
     path: str | os.PathLike[str],
     *,
+    mode: Literal["auto", "owner", "client"] = "auto",
     durability: Literal["written", "synced", "replicated"] = "synced",
     view: Literal["sled", "memory"] = "sled",
     decimals: bool = False,
@@ -119,6 +120,7 @@ def open(
 ) -> Opening:
     """Opens the database in the directory ``path``; see :func:`kappa_core.open`."""
     options: dict[str, Any] = {
+        "mode": mode,
         "durability": durability,
         "view": view,
         "decimals": decimals,

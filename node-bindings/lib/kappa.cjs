@@ -1,0 +1,116 @@
+// One open database.
+'use strict'
+
+const { native, port, call, callNow, nothing } = require('./port.cjs')
+const { camel, collectionInfo } = require('./text.cjs')
+const { invalid } = require('./errors.cjs')
+const check = require('./arguments.cjs')
+const { Collection, Products } = require('./store.cjs')
+const { Batch } = require('./batch.cjs')
+const { Changes } = require('./changes.cjs')
+
+const OPEN_OPTIONS = [
+  'mode', 'durability', 'view', 'intakeBytes', 'deadline', 'memtableBytes', 'cacheBytes', 'logRetentionBytes', 'logRetention',
+  'segmentBytes', 'mergeBytes',
+]
+const OWN_OPTIONS = ['numbers', 'signal']
+
+class Kappa {
+  #native
+  #reading
+
+  /** Use `Kappa.open` or `Kappa.inMemory`. */
+  constructor(made, reading) {
+    if (reading === undefined) throw invalid('a database is opened with `await Kappa.open(path)`')
+    this.#native = made
+    this.#reading = reading
+    this.products = new Products(made, 'products', reading)
+    this.users = new Collection(made, 'users', reading)
+  }
+
+  /** Opens the database in the directory `path`, made if it is not there. */
+  static open(path, options) {
+    return open(() => check.text(path instanceof URL ? require('node:url').fileURLToPath(path) : path, 'the path'), options)
+  }
+
+  /** A database in memory: gone when it is closed. */
+  static inMemory(options) {
+    return open(() => undefined, options)
+  }
+
+  /** The collection `name`; with options they are declared first. */
+  async collection(name, options) {
+    const collection = new Collection(this.#native, check.text(name, 'a collection name'), this.#reading)
+    if (options !== undefined && options !== null) await collection.declare(options)
+    return collection
+  }
+
+  /** Every collection that was declared or written. */
+  collections(options) {
+    return this.#call(options, (slot) => native.collections(this.#native, slot), (found) => found.map(collectionInfo))
+  }
+
+  /** Writes that happen together or not at all. */
+  batch() {
+    return new Batch(this.#native, this.#reading)
+  }
+
+  /** Changes in the order they were committed. */
+  changes(options) {
+    return new Changes(this.#native, this.#reading, options)
+  }
+
+  /** How the database stands. */
+  info() {
+    return callNow(() => camel(JSON.parse(native.info(this.#native))))
+  }
+
+  /** Answers when reads and writes are being answered. */
+  ready(options) {
+    return this.#call(options, (slot) => native.ready(this.#native, slot), nothing)
+  }
+
+  /** What is damaged, in words. */
+  check(options) {
+    return this.#call(options, (slot) => native.check(this.#native, slot), (found) => found)
+  }
+
+  /** Finishes what was begun and gives the directory back. */
+  close() {
+    return call((slot) => native.close(this.#native, slot), nothing)
+  }
+
+  [Symbol.asyncDispose]() {
+    return this.close()
+  }
+
+  #call(options, start, convert) {
+    try {
+      return call(start, convert, { signal: check.signal(check.options(options, ['signal']).signal) })
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+}
+
+async function open(path, given) {
+  const options = check.options(given, [...OPEN_OPTIONS, ...OWN_OPTIONS])
+  const numbers = options.numbers ?? 'exact'
+  if (numbers !== 'exact' && numbers !== 'nearest') throw invalid("numbers is 'exact' or 'nearest'")
+  const signal = check.signal(options.signal)
+  const settings = {}
+  for (const name of OPEN_OPTIONS) {
+    const value = options[name]
+    if (value === undefined || value === null) continue
+    const isName = name === 'mode' || name === 'durability' || name === 'view'
+    settings[name] = isName ? check.text(value, name) : check.optionalNatural(value, name)
+  }
+  const made = await call(
+    (slot) => native.open(port, slot, path(), JSON.stringify(settings)),
+    (_, slot) => native.opened(port, slot),
+    { signal },
+  )
+  return new Kappa(made, { nearest: numbers === 'nearest' })
+}
+
+module.exports = { Kappa }

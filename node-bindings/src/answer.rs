@@ -1,0 +1,99 @@
+//! Answers as the JSON text that JavaScript reads.
+
+use std::fmt::Write;
+
+use kappa_core::{Answer, Document, Entry, Error, ErrorKind, Page, Result};
+use serde::Serialize;
+
+use crate::numbers::fit_doubles;
+
+/// JSON text, and whether `JSON.parse` would lose digits of its numbers.
+#[derive(Debug)]
+pub struct Text {
+    /// The text.
+    pub json: String,
+    /// Whether `JSON.parse` gives every number as it is.
+    pub exact: bool,
+}
+
+impl Text {
+    /// Text that may hold any number.
+    pub fn new(json: String) -> Self {
+        let exact = fit_doubles(&json);
+        Self { json, exact }
+    }
+
+    /// Anything of Kappa's own.
+    pub fn of(value: &impl Serialize) -> Result<Self> {
+        let json = serde_json::to_string(value);
+        json.map(Self::new).map_err(|error| Error::new(ErrorKind::Internal, "an answer has no text").caused_by(error))
+    }
+
+    /// One document, or null.
+    pub fn document(document: Option<&Document>) -> Self {
+        Self::new(document.map_or("null", Document::text).to_owned())
+    }
+
+    /// One document with its version, or null.
+    pub fn entry(entry: Option<&Entry>) -> Self {
+        let mut json = String::new();
+        match entry {
+            Some(entry) => write_entry(&mut json, entry),
+            None => json.push_str("null"),
+        }
+        Self::new(json)
+    }
+
+    /// Documents, or null where there is none.
+    pub fn documents(entries: &[Option<Entry>]) -> Self {
+        Self::new(array(entries, |json, entry| {
+            json.push_str(entry.as_ref().map_or("null", |entry| entry.document.text()));
+        }))
+    }
+
+    /// One page of a list.
+    pub fn page(page: &Page) -> Self {
+        let items = array(&page.entries, write_entry);
+        let cursor = page.next.as_ref().map_or("null".to_owned(), |cursor| quoted(cursor));
+        Self::new(format!("{{\"items\":{items},\"cursor\":{cursor}}}"))
+    }
+
+    /// What each operation of a batch gave: the document it wrote, or whether it deleted one.
+    pub fn batch(answers: &[Answer]) -> Result<Self> {
+        let known = |answer: &Answer| matches!(answer, Answer::Written(_) | Answer::Deleted(_));
+        if !answers.iter().all(known) {
+            return Err(Error::new(ErrorKind::Internal, "a batch answered what it was not asked"));
+        }
+        Ok(Self::new(array(answers, |json, answer| match answer {
+            Answer::Written(entry) => json.push_str(entry.document.text()),
+            other => json.push_str(if matches!(other, Answer::Deleted(true)) { "true" } else { "false" }),
+        })))
+    }
+
+    /// For a call that answers at once: text that does not fit `JSON.parse` begins with a space.
+    pub fn marked(self) -> String {
+        if self.exact { self.json } else { format!(" {}", self.json) }
+    }
+}
+
+/// `text` as a JSON string.
+pub fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a string has a JSON text")
+}
+
+fn write_entry(json: &mut String, entry: &Entry) {
+    let (value, version) = (entry.document.text(), entry.version);
+    write!(json, "{{\"value\":{value},\"version\":\"{version}\"}}").expect("a string takes all text");
+}
+
+fn array<T>(items: &[T], mut write: impl FnMut(&mut String, &T)) -> String {
+    let mut json = String::from("[");
+    for (position, item) in items.iter().enumerate() {
+        if position > 0 {
+            json.push(',');
+        }
+        write(&mut json, item);
+    }
+    json.push(']');
+    json
+}

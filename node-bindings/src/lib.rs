@@ -1,0 +1,19 @@
+//! Kappa for Node: what `lib/` calls. Every export converts, calls core and converts back.
+// Not `expect`: the compiler counts some of these as used once they are expected.
+#![cfg_attr(test, allow(dead_code, reason = "`#[napi]` exports nothing into a test program"))]
+#![expect(clippy::needless_pass_by_value, reason = "an export is given its strings by value")]
+#![expect(unsafe_code, reason = "the exports that `#[napi]` makes are C functions")]
+
+mod answer;
+mod batch;
+mod changes;
+mod cpu;
+mod database;
+mod error;
+mod guard;
+mod histogram;
+mod list;
+mod numbers;
+mod port;
+mod store;
+mod threads;

@@ -1,0 +1,258 @@
+//! Where the answers of one JavaScript environment arrive: the main thread's, or that of one worker.
+//!
+//! A call is a future with a number. It is polled on the environment's own thread: when it starts, and whenever it was
+//! woken. Whoever wakes it (the committer, a reader) only puts it into the queue of its port and rings; one ring hands
+//! over everything that has gathered by then, as one JSON text.
+
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+
+use kappa_core::{Error, ErrorKind, Result};
+use napi::bindgen_prelude::{External, Function, ToNapiValue};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Env, JsValue, Status};
+use napi_derive::napi;
+use parking_lot::Mutex;
+
+use crate::answer::{Text, quoted};
+use crate::database::{Handle, close_all};
+use crate::error;
+use crate::guard::{caught, export, panic_if_armed};
+
+/// The number by which JavaScript knows a call.
+pub type Slot = i64;
+/// Answers of this length are handed over before more are gathered.
+const HAND_OVER_BYTES: usize = 256 << 10;
+
+type Running = Pin<Box<dyn Future<Output = Result<Text>> + Send>>;
+type Bell = ThreadsafeFunction<(), (), JsText, Status, false, true>;
+
+/// One environment's door.
+#[derive(Default)]
+pub struct Port {
+    /// Set once, before any call can be made.
+    bell: OnceLock<Bell>,
+    /// Calls to be polled again.
+    woken: Mutex<VecDeque<Arc<Call>>>,
+    /// Whether the bell rings already; what is woken until it is answered goes with it.
+    rung: AtomicBool,
+    /// Calls under way, so that they can be cancelled.
+    calls: Mutex<HashMap<Slot, Arc<Call>>>,
+    /// What calls made besides their text, until JavaScript takes it.
+    made: Mutex<HashMap<Slot, Box<dyn Any + Send>>>,
+    /// Databases that this environment opened.
+    handles: Mutex<Vec<Weak<Handle>>>,
+    ended: AtomicBool,
+}
+
+struct Call {
+    slot: Slot,
+    /// Its export.
+    name: &'static str,
+    port: Weak<Port>,
+    running: Mutex<Option<Running>>,
+    queued: AtomicBool,
+}
+
+impl Port {
+    /// Starts the call `slot`. An answer that is there at once is returned instead of being handed over later.
+    pub fn start(
+        self: &Arc<Self>,
+        slot: Slot,
+        name: &'static str,
+        future: impl Future<Output = Result<Text>> + Send + 'static,
+    ) -> Option<String> {
+        let running: Option<Running> = Some(Box::pin(future));
+        let call = Call {
+            slot,
+            name,
+            port: Arc::downgrade(self),
+            running: Mutex::new(running),
+            queued: AtomicBool::new(false),
+        };
+        let call = Arc::new(call);
+        if let Some(answer) = call.poll() {
+            let mut text = String::new();
+            write_answer(&mut text, slot, answer);
+            text.push(']');
+            return Some(text);
+        }
+        self.calls.lock().insert(slot, call);
+        None
+    }
+
+    /// Notes a database that must be closed before this environment ends.
+    pub fn note(&self, handle: &Arc<Handle>) {
+        let mut handles = self.handles.lock();
+        handles.retain(|handle| handle.strong_count() > 0);
+        handles.push(Arc::downgrade(handle));
+    }
+
+    /// Keeps what the call `slot` made until JavaScript takes it.
+    pub fn keep<T: Send + 'static>(&self, slot: Slot, made: T) {
+        self.made.lock().insert(slot, Box::new(made));
+    }
+
+    /// What the call `slot` made.
+    ///
+    /// # Errors
+    /// `Internal` when it made nothing of this kind, or it was taken already.
+    pub fn take<T: Send + 'static>(&self, slot: Slot) -> Result<T> {
+        let made = self.made.lock().remove(&slot).and_then(|made| made.downcast::<T>().ok());
+        made.map(|made| *made).ok_or_else(|| Error::new(ErrorKind::Internal, "the call made nothing that is left"))
+    }
+
+    fn wake(&self, call: Arc<Call>) {
+        if self.ended.load(Ordering::Acquire) {
+            return;
+        }
+        self.woken.lock().push_back(call);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // An environment that has ended takes no more answers; there is nobody left to tell.
+            let _ = self.bell.get().map(|bell| bell.call((), ThreadsafeFunctionCallMode::NonBlocking));
+        }
+    }
+
+    fn cancel(&self, slot: Slot) -> bool {
+        let call = self.calls.lock().remove(&slot);
+        let running = call.and_then(|call| call.running.lock().take());
+        let made = self.made.lock().remove(&slot);
+        running.is_some() || made.is_some()
+    }
+
+    /// Gives up every call and closes every database of this environment.
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.woken.lock().clear();
+        let handles: Vec<_> = self.handles.lock().drain(..).filter_map(|handle| handle.upgrade()).collect();
+        close_all(handles);
+        let calls = std::mem::take(&mut *self.calls.lock());
+        drop(calls);
+        let made = std::mem::take(&mut *self.made.lock());
+        drop(made);
+    }
+
+    /// The answers that have arrived, as `[slot, kind, answer, ..]`; empty when there are none.
+    fn gather(&self) -> String {
+        let mut text = String::new();
+        // Before the queue is looked at: whoever wakes a call from here on rings again.
+        self.rung.store(false, Ordering::Release);
+        loop {
+            let Some(call) = self.woken.lock().pop_front() else { break };
+            let Some(answer) = call.poll() else { continue };
+            self.calls.lock().remove(&call.slot);
+            write_answer(&mut text, call.slot, answer);
+            if text.len() >= HAND_OVER_BYTES {
+                break;
+            }
+        }
+        if !text.is_empty() {
+            text.push(']');
+        }
+        if !self.woken.lock().is_empty() {
+            self.ring();
+        }
+        text
+    }
+}
+
+impl Call {
+    /// Its answer, once there is one. A call that was cancelled has none.
+    fn poll(self: &Arc<Self>) -> Option<Result<Text>> {
+        self.queued.store(false, Ordering::Release);
+        let mut running = self.running.lock();
+        let future = running.as_mut()?;
+        let waker = Waker::from(Arc::clone(self));
+        let mut context = Context::from_waker(&waker);
+        let polled = caught(self.name, || {
+            panic_if_armed(self.name, ":answer");
+            Ok(future.as_mut().poll(&mut context))
+        });
+        let answer = match polled {
+            Ok(Poll::Pending) => return None,
+            Ok(Poll::Ready(answer)) => answer.map_err(|error| error.during(self.name)),
+            Err(error) => Err(error),
+        };
+        let finished = running.take();
+        drop(running);
+        drop(finished);
+        Some(answer)
+    }
+}
+
+impl Wake for Call {
+    fn wake(self: Arc<Self>) {
+        if let Some(port) = self.port.upgrade()
+            && !self.queued.swap(true, Ordering::AcqRel)
+        {
+            port.wake(self);
+        }
+    }
+}
+
+fn write_answer(text: &mut String, slot: Slot, answer: Result<Text>) {
+    let (kind, json) = match answer {
+        Ok(Text { json, exact: true }) => (0, json),
+        Ok(Text { json, exact: false }) => (2, quoted(&json)),
+        Err(error) => (1, error::to_json(&error)),
+    };
+    let open = if text.is_empty() { '[' } else { ',' };
+    write!(text, "{open}{slot},{kind},{json}").expect("a string takes all text");
+}
+
+/// A string on its way into JavaScript.
+pub struct JsText(String);
+
+impl ToNapiValue for JsText {
+    unsafe fn to_napi_value(env: napi::sys::napi_env, text: Self) -> napi::Result<napi::sys::napi_value> {
+        let env = Env::from_raw(env);
+        // ASCII needs no decoding, which is most of the cost of a long string.
+        let string = if text.0.is_ascii() { env.create_string_latin1(text.0) } else { env.create_string(text.0) };
+        string.map(|string| string.raw())
+    }
+}
+
+/// Opens the door of this environment; `answered` is called with each text of answers.
+#[napi]
+pub fn attach(env: Env, answered: Function<'_, JsText, ()>) -> napi::Result<External<Arc<Port>>> {
+    export("attach", || {
+        let port = Arc::new(Port::default());
+        let gathering = Arc::downgrade(&port);
+        let gather = move || gathering.upgrade().map_or_else(String::new, |port| port.gather());
+        let bell = answered.build_threadsafe_function::<()>().weak::<true>().callee_handled::<false>();
+        let bell = bell.build_callback(move |_| Ok(JsText(caught("answers", || Ok(gather())).unwrap_or_default())));
+        let bell = bell.map_err(refused)?;
+        assert!(port.bell.set(bell).is_ok(), "the port is new");
+        env.add_env_cleanup_hook(Arc::clone(&port), |port| port.end()).map_err(refused)?;
+        Ok(External::new(port))
+    })
+}
+
+fn refused(error: napi::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "Node refused what an environment needs").with("reason", error.reason.clone())
+}
+
+/// Gives up the call `slot`; answers whether it was still under way.
+#[napi]
+pub fn cancel(port: &External<Arc<Port>>, slot: Slot) -> napi::Result<bool> {
+    export("cancel", || Ok(port.cancel(slot)))
+}
+
+/// Closes every database of this environment, at its end.
+#[napi]
+pub fn end(port: &External<Arc<Port>>) -> napi::Result<()> {
+    export("end", || {
+        port.end();
+        Ok(())
+    })
+}
