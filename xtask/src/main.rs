@@ -9,7 +9,7 @@ mod run;
 mod tidy;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use recipe::{GENERATORS, RECIPES};
 
@@ -39,12 +39,16 @@ fn main() -> ExitCode {
 fn perform(root: &Path, name: &str, words: &[String]) -> Result<(), String> {
     if let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == name) {
         run::steps(root, recipe.steps, words)?;
-        return if name == "test" { bindings(root, words) } else { Ok(()) };
+        return match name {
+            "test" => bindings(root, words, &Length::Short),
+            "soak" => bindings(root, words, &Length::Long),
+            _ => Ok(()),
+        };
     }
     match (name, words) {
         ("tidy", []) => tidy(root),
-        ("python", words) => python::test(root, words),
-        ("node", words) => node::test(root, words),
+        ("python", words) => python::test(root, words, &Length::Short),
+        ("node", words) => node::test(root, words, &Length::Short),
         ("fleet", words) => fleet::run(root, words),
         ("generated", []) => run::generators(root, GENERATORS),
         ("tidy" | "generated", _) => Err(format!("takes no further words, got \"{}\"", words.join(" "))),
@@ -52,10 +56,32 @@ fn perform(root: &Path, name: &str, words: &[String]) -> Result<(), String> {
     }
 }
 
-fn bindings(root: &Path, words: &[String]) -> Result<(), String> {
-    python::test(root, words)?;
-    node::test(root, words)?;
-    if words.is_empty() { fleet::run(root, &[]) } else { Ok(()) }
+/// How often what depends on luck is repeated.
+enum Length {
+    /// In the test command.
+    Short,
+    /// In the soak.
+    Long,
+}
+
+impl Length {
+    /// Lets the tests that `command` runs know.
+    fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        match self {
+            Self::Short => command,
+            Self::Long => command.env("KAPPA_SOAK", "1"),
+        }
+    }
+}
+
+fn bindings(root: &Path, words: &[String], length: &Length) -> Result<(), String> {
+    python::test(root, words, length)?;
+    node::test(root, words, length)?;
+    match length {
+        _ if !words.is_empty() => Ok(()),
+        Length::Short => fleet::run(root, &[]),
+        Length::Long => fleet::run(root, &["60".to_owned()]),
+    }
 }
 
 fn tidy(root: &Path) -> Result<(), String> {

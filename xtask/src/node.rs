@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::Length;
+
 /// The oldest Node that the package says it runs on.
 const OLDEST_NODE: u32 = 20;
 const TYPESCRIPT: &str = "typescript@5";
@@ -15,7 +17,7 @@ const PROFILE: &str = "dev";
 /// # Errors
 ///
 /// A message for people: what is missing, or the step that failed.
-pub fn test(root: &Path, words: &[String]) -> Result<(), String> {
+pub fn test(root: &Path, words: &[String], length: &Length) -> Result<(), String> {
     let node = needed("node", "--version")?;
     let npm = needed("npm", "--version")?;
     if major(&node).is_none_or(|major| major < OLDEST_NODE) {
@@ -39,7 +41,7 @@ pub fn test(root: &Path, words: &[String]) -> Result<(), String> {
         tests.arg(format!("--test-name-pattern={}", words.join(" ")));
     }
     tests.args(test_files(&project)?).env("KAPPA_CONTRACT", root.join("core/tests/contract"));
-    step(&mut tests, "the Node tests")?;
+    step(length.tell(&mut tests), "the Node tests")?;
     if !words.is_empty() {
         return Ok(());
     }

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::Length;
+
 /// Interpreters that are tried, in this order; `KAPPA_PYTHON` names another.
 const INTERPRETERS: &[&str] = &["python3", "python3.11", "python3.12", "python3.13", "python3.14", "python"];
 const IS_NEW_ENOUGH: &str = "import sys, venv; sys.exit(sys.version_info < (3, 11))";
@@ -19,7 +21,7 @@ const NO_TESTS: i32 = 5;
 /// # Errors
 ///
 /// A message for people: no Python that is new enough, or the step that failed.
-pub fn test(root: &Path, words: &[String]) -> Result<(), String> {
+pub fn test(root: &Path, words: &[String], length: &Length) -> Result<(), String> {
     let package = root.join("py-bindings");
     let environment = target(root).join("python-environment");
     let python = environment.join("bin").join("python");
@@ -43,7 +45,7 @@ pub fn test(root: &Path, words: &[String]) -> Result<(), String> {
     if !words.is_empty() {
         pytest.arg("-k").arg(words.join(" and "));
     }
-    let status = pytest.status().map_err(|error| format!("the Python tests: {error}"))?;
+    let status = length.tell(&mut pytest).status().map_err(|error| format!("the Python tests: {error}"))?;
     let nothing_matched = !words.is_empty() && status.code() == Some(NO_TESTS);
     if status.success() || nothing_matched { Ok(()) } else { Err(format!("the Python tests: {status}")) }
 }
