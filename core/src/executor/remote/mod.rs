@@ -26,7 +26,7 @@ use crate::options::Options;
 use super::{CallOptions, Change, Executor, FeedStart, Info, Pending};
 use address::Address;
 use caller::{Caller, Kind};
-use said::{Call, Changes, Checked};
+use said::{Call, ChangesPage, Checked};
 use transport::{Ask, Transport};
 
 /// A server refuses more in one body; one that takes more still refuses what writes more.
@@ -139,9 +139,9 @@ impl Remote {
         HEXLOWER.encode(&chance)
     }
 
-    fn page(&self, ask: Ask) -> Result<Changes> {
+    fn page(&self, ask: Ask) -> Result<ChangesPage> {
         let caller = self.caller()?;
-        let page: Changes = said::read(&self.ask(ask, self.deadline)?)?;
+        let page: ChangesPage = said::read(&self.ask(ask, self.deadline)?)?;
         caller.note(page.newest.clone());
         Ok(page)
     }
@@ -189,7 +189,7 @@ impl Executor for Remote {
             Err(error) => return Pending::ready(Err(error)),
         };
         caller.wait(page_ask(&[("after", &cursor)], WAIT), WAIT, |caller, body| {
-            let page: Changes = said::read(&body)?;
+            let page: ChangesPage = said::read(&body)?;
             caller.note(page.newest);
             if page.changes.is_empty() {
                 return Ok(Err(page_ask(&[("after", &page.behind)], WAIT)));
@@ -212,7 +212,7 @@ impl Executor for Remote {
         // the caller looks first.
         let Some(mark) = caller.mark() else { return Pending::ready(Ok(())) };
         let committed = caller.wait(page_ask(&[("after", &mark), ("limit", "1")], WAIT), WAIT, |_, body| {
-            let page: Changes = said::read(&body)?;
+            let page: ChangesPage = said::read(&body)?;
             let next = || page_ask(&[("after", &page.behind), ("limit", "1")], WAIT);
             Ok(if page.changes.is_empty() { Err(next()) } else { Ok(()) })
         });

@@ -22,7 +22,7 @@ pub struct Call<'a> {
 
 /// Changes in order.
 #[derive(Debug, Deserialize)]
-pub struct Changes {
+pub struct ChangesPage {
     /// None when nothing came in time.
     pub changes: Vec<Change>,
     /// Behind everything that was looked through.
