@@ -72,11 +72,7 @@ function settle(text) {
   for (let at = 0; at < answers.length; at += 3) {
     const slot = answers[at]
     const waiting = take(slot)
-    if (waiting === undefined) {
-      // Given up in the meantime: what the call made must not stay open.
-      discard(slot)
-      continue
-    }
+    if (waiting === undefined) continue
     try {
       const value = answers[at + 2]
       if (answers[at + 1] === 1) waiting.reject(make(value))

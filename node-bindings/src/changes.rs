@@ -1,5 +1,6 @@
 //! The change feed.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use kappa_core::{Change, Feed, FeedStart, Result};
@@ -15,6 +16,8 @@ use crate::threads;
 
 /// Changes handed over at a time.
 const MAX_CHANGES: usize = 64;
+
+type Opening = Pin<Box<dyn Future<Output = Result<Feed>> + Send>>;
 
 /// A feed as JavaScript holds it.
 pub struct Changes {
@@ -33,13 +36,15 @@ pub fn changes(
     oldest: bool,
 ) -> napi::Result<Option<String>> {
     export("changes", || {
-        let start = match after {
-            Some(cursor) => FeedStart::After(cursor),
-            None if oldest => FeedStart::Oldest,
-            None => FeedStart::Now,
-        };
         let (handle, port) = (Arc::clone(&database.handle), Arc::clone(&database.port));
-        let opening = threads::read("changes", move || handle.kappa().feed(start));
+        let start = if oldest { FeedStart::Oldest } else { FeedStart::Now };
+        let opening: Opening = if let Some(cursor) = after {
+            // A cursor is looked up in files.
+            Box::pin(threads::read("changes", move || handle.kappa().feed(FeedStart::After(cursor))))
+        } else {
+            // What is written behind this call belongs to the feed: its place is taken now, which needs no file.
+            Box::pin(std::future::ready(handle.kappa().feed(start)))
+        };
         Ok(database.port.start(slot, "changes", async move {
             let feed = opening.await?;
             port.keep(slot, Arc::new(Mutex::new(feed)));

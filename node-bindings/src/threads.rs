@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 
@@ -14,9 +15,8 @@ use crate::guard::{caught, panic_if_armed};
 const MAX_WAITING: usize = 100_000;
 /// Long pieces of work at a time, over the whole process.
 const MAX_LONG: usize = 64;
-/// How often an idle reader looks again before it sleeps. Callers that await one read after another come back within
-/// microseconds, and waking a thread takes longer than the read.
-const PATIENCE: usize = 40;
+/// Jobs that wait for one reader before another is woken: that takes longer than most reads.
+const JOBS_A_READER: usize = 8;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -28,10 +28,14 @@ struct Readers {
 struct State {
     jobs: VecDeque<Job>,
     started: usize,
+    /// Readers that nobody has woken yet.
+    sleeping: usize,
 }
 
 static READERS: Readers =
-    Readers { state: Mutex::new(State { jobs: VecDeque::new(), started: 0 }), arrived: Condvar::new() };
+    Readers { state: Mutex::new(State { jobs: VecDeque::new(), started: 0, sleeping: 0 }), arrived: Condvar::new() };
+/// How many readers there are at most. Asked once: the answer is read from files of the system.
+static WANTED: LazyLock<usize> = LazyLock::new(|| kappa_core::random::parallelism().clamp(2, 4));
 static LONG: AtomicUsize = AtomicUsize::new(0);
 
 /// The answer of `job`, which runs on a reader's thread: it may read files, and takes milliseconds at most.
@@ -97,7 +101,7 @@ impl Readers {
             let error = Error::new(ErrorKind::Overloaded, "too many reads wait; await some before starting more");
             return Err(error.with("limit", MAX_WAITING));
         }
-        if state.started < kappa_core::random::parallelism().clamp(2, 4) {
+        if state.started < *WANTED {
             let spawned = Builder::new().name("kappa-node-read".to_owned()).spawn(|| self.work());
             match spawned {
                 Ok(_) => state.started += 1,
@@ -108,32 +112,29 @@ impl Readers {
             }
         }
         state.jobs.push_back(job);
+        let awake = state.started - state.sleeping;
+        let wake = state.sleeping > 0 && state.jobs.len() > awake * JOBS_A_READER;
+        if wake {
+            state.sleeping -= 1;
+        }
         drop(state);
-        self.arrived.notify_one();
+        if wake {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 
     fn work(&self) -> ! {
         let mut state = self.state.lock();
-        let mut patience = PATIENCE;
         loop {
-            match state.jobs.pop_front() {
-                Some(job) => {
-                    drop(state);
-                    job();
-                    patience = PATIENCE;
-                    state = self.state.lock();
-                }
-                None if patience > 0 => {
-                    patience -= 1;
-                    drop(state);
-                    std::thread::yield_now();
-                    state = self.state.lock();
-                }
-                None => {
-                    self.arrived.wait(&mut state);
-                    patience = PATIENCE;
-                }
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                job();
+                state = self.state.lock();
+            } else {
+                state.sleeping += 1;
+                // Whoever wakes this reader counts it as awake, so that the next job does not wake another.
+                self.arrived.wait(&mut state);
             }
         }
     }

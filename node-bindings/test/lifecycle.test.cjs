@@ -2,7 +2,6 @@
 'use strict'
 
 const assert = require('node:assert/strict')
-const path = require('node:path')
 const { test } = require('node:test')
 const { kappa, directory, run, rounds } = require('./support.cjs')
 
@@ -13,10 +12,13 @@ const END = '})'
 /** Runs `code` with a database `db` in `path` of a process of its own. */
 const withDatabase = (code, path, more) => run(`${OPEN}${code}${END}`, { args: [path], ...more })
 
+/** Says at the very end whether the database was closed by then. */
+const WATCH = `process.on('exit', () => { try { db.info(); console.log('open') } catch (error) { console.log(error.code) } });`
+
 async function ended(t, code, exit, check = () => {}) {
   for (let round = 0; round < rounds; round++) {
     const path = directory(t)
-    const result = await withDatabase(code, path)
+    const result = await withDatabase(WATCH + code, path)
     const what = `round ${round}: ${JSON.stringify(result)}`
     assert.deepEqual([result.exit, result.signal], [exit, null], what)
     const db = await Kappa.open(path)
@@ -29,12 +31,15 @@ async function ended(t, code, exit, check = () => {}) {
   }
 }
 
-const clean = (db, _, what) => assert.deepEqual(db.info().recovery, [], what)
+function clean(db, { stdout }, what) {
+  assert.match(stdout, /closed\n$/, what)
+  assert.deepEqual(db.info().recovery, [], what)
+}
 
 test('a script that is done ends, although its database is open and idle', async (t) => {
-  await ended(t, "await db.users.create({ id: 'a' }); await db.users.get('a')", 0, async (db, _, what) => {
+  await ended(t, "await db.users.create({ id: 'a' }); await db.users.get('a')", 0, async (db, result, what) => {
     assert.deepEqual(await db.users.get('a'), { id: 'a' }, what)
-    clean(db, _, what)
+    clean(db, result, what)
   })
 })
 
@@ -44,7 +49,7 @@ test('a script that closed its database ends', async (t) => {
 
 test('a pending answer keeps the process alive until it is there', async (t) => {
   await ended(t, "db.users.create({ id: 'a' }).then(() => process.stdout.write('durable'))", 0, (_, { stdout }, what) => {
-    assert.equal(stdout, 'durable', what)
+    assert.equal(stdout, 'durableclosed\n', what)
   })
 })
 
@@ -54,9 +59,9 @@ test('process.exit with promises pending keeps its exit code, and what was ackno
     for (let n = 0; n < 64; n++) db.users.create({ n }).catch(() => {})
     db.users.list().toArray().catch(() => {}); db.changes().next().catch(() => {}); histogram(10 ** 9).catch(() => {})
     process.exit(7)`
-  await ended(t, code, 7, async (db, _, what) => {
+  await ended(t, code, 7, async (db, result, what) => {
     assert.deepEqual(await db.users.get('acknowledged'), { id: 'acknowledged' }, what)
-    clean(db, _, what)
+    clean(db, result, what)
   })
 })
 
@@ -66,10 +71,10 @@ test('process.exit on the way through an answer keeps its exit code', async (t) 
 
 test('an uncaught exception ends the process with code 1, and the database cleanly', async (t) => {
   const code = "await db.users.create({ id: 'a' }); db.users.create({}); setImmediate(() => { throw new Error('mine') })"
-  await ended(t, code, 1, async (db, { stderr }, what) => {
-    assert.match(stderr, /mine/, what)
+  await ended(t, code, 1, async (db, result, what) => {
+    assert.match(result.stderr, /mine/, what)
     assert.deepEqual(await db.users.get('a'), { id: 'a' }, what)
-    clean(db, { stderr }, what)
+    clean(db, result, what)
   })
 })
 
@@ -190,13 +195,29 @@ test('a database that nobody holds any more is closed by the garbage collector, 
   assert.equal(result.stdout.trim(), '{"id":"a"}', JSON.stringify(result))
 })
 
-test('the second process is told who owns the directory', async (t) => {
+test('a second process shares the directory, or is told who has it', { timeout: 60_000 }, async (t) => {
   const place = directory(t)
   const db = await Kappa.open(place)
-  const { stderr, exit } = await withDatabase('', place)
-  assert.equal(exit, 1)
-  assert.match(stderr, /LockedError/)
-  assert.match(stderr, new RegExp(`pid=${process.pid}`))
+  await db.users.create({ id: 'first' })
+  const changes = db.changes()
+  const code = `
+    const { role, ownerPid } = db.info()
+    const seen = db.changes({ start: 'oldest' })
+    await db.users.create({ id: 'second', big: 2n ** 64n })
+    const ids = [(await seen.next()).value.id, (await seen.next()).value.id]
+    const { code } = await db.users.update('none', {}).catch((error) => error)
+    console.log(JSON.stringify([role, ownerPid, db.users.getSync('first'), await db.users.count(), ids, code]))`
+  const shared = await withDatabase(code, place)
+  const expected = ['client', process.pid, { id: 'first' }, 2, ['first', 'second'], 'not_found']
+  assert.equal(shared.stdout.trim(), JSON.stringify(expected), JSON.stringify(shared))
+  assert.equal(shared.exit, 0)
+  assert.equal((await changes.next()).value.id, 'second')
+  assert.deepEqual(db.users.getSync('second'), { id: 'second', big: 2n ** 64n })
+
+  const alone = await run("require('kappa-core').Kappa.open(process.argv[1], { mode: 'owner' })", { args: [place] })
+  assert.equal(alone.exit, 1)
+  assert.match(alone.stderr, /LockedError/)
+  assert.match(alone.stderr, new RegExp(`pid=${process.pid}`))
+  await changes.return()
   await db.close()
-  assert.equal(path.isAbsolute(place), true)
 })

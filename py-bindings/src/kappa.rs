@@ -151,7 +151,8 @@ impl Database {
 
 fn feed_start(after: Option<String>, start: &str) -> Result<FeedStart> {
     match (after, start) {
-        (Some(cursor), _) => Ok(FeedStart::After(cursor)),
+        (Some(cursor), "now") => Ok(FeedStart::After(cursor)),
+        (Some(_), _) => Err(Error::invalid("a feed starts behind a cursor or where `start` says, not both")),
         (None, "now") => Ok(FeedStart::Now),
         (None, "oldest") => Ok(FeedStart::Oldest),
         (None, other) => Err(Error::invalid("a feed starts now or with the oldest change").with("start", other)),

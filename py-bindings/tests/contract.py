@@ -5,14 +5,20 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import kappa_core
+from kappa_core import aio
 
 FOLDER = Path(__file__).parents[2] / "core" / "tests" / "contract"
 
 RENAMED = {"from": "from_"}
 MILLISECONDS = {"ttl_ms": "ttl"}
+PATIENCE = 60.0
+"""Longer than any answer takes; only a lost change makes a test wait for it."""
 
 
 def scenarios(name: str) -> list[dict[str, Any]]:
@@ -70,8 +76,36 @@ async def store_of(db: Any, name: str) -> Any:
     return await settle(db.collection(name))
 
 
+async def take(changes: Any, count: int) -> list[Any]:
+    """So many changes; fewer where they do not come."""
+    late = threading.Timer(PATIENCE, changes.close)
+    late.start()
+    try:
+        found: list[Any] = []
+        while len(found) < count:
+            found.append(await anext(changes) if hasattr(changes, "__anext__") else next(changes))
+    except (StopIteration, StopAsyncIteration):
+        pass
+    finally:
+        late.cancel()
+        changes.close()
+    return found
+
+
+async def histogram(db: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    module = aio if isinstance(db, aio.Kappa) else kappa_core
+    drawn = await settle(module.histogram(**{**arguments, "range": tuple(arguments["range"])}))
+    found = {name: getattr(drawn, name) for name in ("count", "seed", "method", "counts")}
+    return {**found, "range": list(drawn.range)}
+
+
 async def call(db: Any, name: str, arguments: dict[str, Any]) -> Any:
     store, method = name.split(".")
+    if name == "random.histogram":
+        return await histogram(db, arguments)
+    if name == "db.changes" and "take" in arguments:
+        rest = {name: value for name, value in arguments.items() if name != "take"}
+        return await take(db.changes(**rest), arguments["take"])
     if store != "db":
         return await settle(getattr(await store_of(db, store), method)(**named(arguments)))
     if method != "batch":

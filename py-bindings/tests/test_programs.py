@@ -37,8 +37,9 @@ def test_first_steps_say_what_those_in_rust_say(tmp_path: Path) -> None:
 
 
 def test_the_programs_of_the_readme_run(tmp_path: Path) -> None:
-    text = (ROOT / "py-bindings" / "README.md").read_text(encoding="utf-8")
-    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(programs) == 2
-    for program in programs:
+    files = [ROOT / "README.md", ROOT / "py-bindings" / "README.md"]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    programs = [re.findall(r"```python\n(.*?)```", text, re.DOTALL) for text in texts]
+    assert [len(found) for found in programs] == [1, 2]
+    for program in sum(programs, []):
         assert "Mate" in output(["-c", program], tmp_path)

@@ -1,8 +1,10 @@
 //! A fleet on one data directory: a Node cluster, Python processes and the server, whose owner is killed, or asked to
 //! leave, again and again. Afterwards every acknowledged write must be there once, and the feed must be whole.
+#![expect(clippy::disallowed_methods, reason = "processes are watched from outside, by the wall clock")]
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,8 @@ const PYTHONS: usize = 3;
 const PORT: &str = "18474";
 /// Between two ends of an owner.
 const PAUSE: Duration = Duration::from_secs(5);
+/// SIGKILL.
+const KILL: i32 = 9;
 /// How long a process may take to leave when it was asked to.
 const FAREWELL: Duration = Duration::from_secs(30);
 
@@ -39,6 +43,16 @@ pub fn run(root: &Path, words: &[String]) -> Result<(), String> {
         Fleet::start(root, &target, end)?.run(Duration::from_secs(seconds))?;
     }
     Ok(())
+}
+
+impl End {
+    /// Whether a member that ended like this was ended, and did not fall.
+    fn explains(self, status: ExitStatus) -> bool {
+        match self {
+            Self::Killed => status.signal() == Some(KILL),
+            Self::Asked => status.success(),
+        }
+    }
 }
 
 struct Member {
@@ -120,11 +134,7 @@ impl Fleet {
     fn start_again(&mut self) -> Result<(), String> {
         for member in &mut self.members {
             let Ok(Some(status)) = member.child.try_wait() else { continue };
-            let expected = match self.end {
-                End::Killed => !status.success() && status.code().is_none(),
-                End::Asked => status.success(),
-            };
-            if !expected {
+            if !self.end.explains(status) {
                 return Err(format!("{} ended by itself: {status}", member.name));
             }
             member.child = member.command.spawn().map_err(|error| format!("{}: {error}", member.name))?;
@@ -141,20 +151,21 @@ impl Fleet {
         signal(if self.end == End::Killed { "-KILL" } else { "-TERM" }, pid)
     }
 
-    /// Everybody leaves, the follower last, when it has heard of everything.
+    /// Everybody leaves: the server last, so that the follower has somebody to hear the rest from.
     fn leave(&mut self) -> Result<(), String> {
-        let (followers, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.members).into_iter().partition(|member| member.name == "follow");
-        let (owners, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|member| member.name == "server");
-        for group in [others, followers, owners] {
-            for member in &group {
-                if member.name == "follow" {
-                    self.wait_for_feed();
-                }
+        let stages: [fn(&str) -> bool; 3] =
+            [|name| name != "follow" && name != "server", |name| name == "follow", |name| name == "server"];
+        for (number, of_stage) in stages.into_iter().enumerate() {
+            if number == 1 {
+                self.wait_for_feed();
+            }
+            let leaving = || self.members.iter().filter(|member| of_stage(&member.name));
+            for member in leaving() {
                 signal("-TERM", &member.child.id().to_string());
             }
-            for mut member in group {
-                wait(&mut member)?;
+            let end = self.end;
+            for member in self.members.iter_mut().filter(|member| of_stage(&member.name)) {
+                wait(member, end)?;
             }
         }
         Ok(())
@@ -183,11 +194,12 @@ impl Drop for Fleet {
     }
 }
 
-fn wait(member: &mut Member) -> Result<(), String> {
+fn wait(member: &mut Member, end: End) -> Result<(), String> {
     let begun = Instant::now();
     loop {
         match member.child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
+            // The last owner may have been killed a moment ago.
+            Ok(Some(status)) if status.success() || end.explains(status) => return Ok(()),
             Ok(Some(status)) => return Err(format!("{} ended with {status}", member.name)),
             _ if begun.elapsed() > FAREWELL => {
                 let _ = member.child.kill();

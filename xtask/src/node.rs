@@ -47,10 +47,19 @@ pub fn test(root: &Path, words: &[String]) -> Result<(), String> {
     println!("== node types");
     let compiler = ["node_modules/typescript/bin/tsc", "--project", "test/types"];
     step(Command::new("node").args(compiler).current_dir(&project), "tsc --strict")?;
-    for program in ["test/types/out/program.mjs", "test/types/out/program.cjs", "first_steps.cjs"] {
+    std::fs::write(project.join("readme.cjs"), readme_program(root)?)
+        .map_err(|error| format!("readme.cjs: {error}"))?;
+    for program in ["readme.cjs", "test/types/out/program.mjs", "test/types/out/program.cjs", "first_steps.cjs"] {
         step(Command::new("node").arg(program).current_dir(&project), program)?;
     }
     Ok(())
+}
+
+/// The program for Node in the README, which must run as it stands.
+fn readme_program(root: &Path) -> Result<String, String> {
+    let readme = std::fs::read_to_string(root.join("README.md")).map_err(|error| format!("README.md: {error}"))?;
+    let program = readme.split("```js\n").nth(1).and_then(|rest| rest.split("```").next());
+    program.map(str::to_owned).ok_or_else(|| "README.md shows no program for Node".to_owned())
 }
 
 /// The files of tests, from the project: what else lies in a folder `test` is run too when only the folder is named.

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::io::BufReader;
 use std::net::TcpStream;
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::client::{Client, read_chunk, read_head};
+use crate::client::{BOUND, Client, Reply, read_chunk, read_head, read_rest};
 use crate::server::Server;
 
 /// One server-sent event.
@@ -26,18 +27,28 @@ pub struct Events {
 
 impl Events {
     pub fn open(client: Client, path: &str, headers: &[(&str, &str)]) -> Self {
+        Self::try_open(client, path, headers).unwrap_or_else(|reply| panic!("{reply:?}"))
+    }
+
+    /// The same, or the answer that came instead of a stream.
+    pub fn try_open(client: Client, path: &str, headers: &[(&str, &str)]) -> Result<Self, Reply> {
         let mut stream = client.connect();
         client.write(&mut stream, "GET", path, headers, b"");
         let mut reader = BufReader::new(stream);
         let (status, headers) = read_head(&mut reader);
-        assert_eq!(status, 200, "{headers:?}");
+        if status != 200 {
+            return Err(read_rest(reader, status, headers, false));
+        }
         assert!(headers.iter().any(|(name, value)| name == "content-type" && value == "text/event-stream"));
-        Self { reader, text: String::new(), ready: VecDeque::new() }
+        Ok(Self { reader, text: String::new(), ready: VecDeque::new() })
     }
 
-    /// The next event, also one without data; none at the end of the stream.
+    /// The next event, also one without data; none at the end of the stream. A server that says nothing but that it is
+    /// alive fails the test.
     pub fn next(&mut self) -> Option<Event> {
+        let started = Instant::now();
         loop {
+            assert!(started.elapsed() < BOUND, "the event does not come");
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }

@@ -140,6 +140,16 @@ impl Client {
 pub fn read_reply(stream: TcpStream, head_only: bool) -> Reply {
     let mut reader = BufReader::new(stream);
     let (status, headers) = read_head(&mut reader);
+    read_rest(reader, status, headers, head_only)
+}
+
+/// Reads the body behind a head.
+pub fn read_rest(
+    mut reader: BufReader<TcpStream>,
+    status: u16,
+    headers: Vec<(String, String)>,
+    head_only: bool,
+) -> Reply {
     let find = |name: &str| headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
     let mut body = Vec::new();
     if head_only || status == 204 || status == 304 {

@@ -12,6 +12,8 @@ use kappa_server::ServerOptions;
 use serde_json::json;
 
 use crate::client::BOUND;
+use crate::contract::handle::Handle;
+use crate::contract::scenario::{Database, run_bad_input, run_scenarios};
 use crate::peer::{Act, Peer};
 use crate::program::{Running, program};
 use crate::server::Server;
@@ -30,6 +32,23 @@ fn behind_peer(deadline: Duration) -> (Server, Peer, Kappa) {
     let options = Options { deadline, ..Options::default() };
     let kappa = Kappa::connect_with(&peer.url(), None, &options, &Env::default()).unwrap();
     (server, peer, kappa)
+}
+
+/// A handle on a server with a database of its own.
+fn over_a_server() -> Box<dyn Database> {
+    let server = Server::start();
+    Handle::boxed(connect(&server), server)
+}
+
+/// What crosses the network could come out otherwise than it went in.
+#[test]
+fn every_scenario_over_a_server() {
+    run_scenarios("rust", &mut over_a_server);
+}
+
+#[test]
+fn bad_input_is_refused_over_a_server() {
+    run_bad_input("a server", &mut *over_a_server(), &[]);
 }
 
 /// A method that behaves otherwise over a server than over a directory breaks whoever moves from one to the other.

@@ -20,6 +20,7 @@ pub struct List {
     executor: Arc<dyn Executor>,
     collection: CollectionName,
     index: Option<String>,
+    equal: Option<Value>,
     from: Option<Value>,
     to: Option<Value>,
     direction: Direction,
@@ -34,6 +35,7 @@ impl List {
             executor,
             collection,
             index: None,
+            equal: None,
             from: None,
             to: None,
             direction: Direction::Forward,
@@ -49,10 +51,10 @@ impl List {
         self
     }
 
-    /// Only documents with this value; needs an index.
-    pub fn equal(self, value: impl Into<Value>) -> Self {
-        let value = value.into();
-        self.from(value.clone()).to(value)
+    /// Only documents with this value; needs an index, and goes without the other bounds.
+    pub fn equal(mut self, value: impl Into<Value>) -> Self {
+        self.equal = Some(value.into());
+        self
     }
 
     /// From this value on, itself included; needs an index.
@@ -94,8 +96,8 @@ impl List {
     /// One page.
     ///
     /// # Errors
-    /// `InvalidInput` for a page size out of range, bounds without an index, or a cursor of another
-    /// list; `NotFound` for an index that does not exist; `IndexBuilding`.
+    /// `InvalidInput` for a page size out of range, bounds without an index or that contradict each other, or a
+    /// cursor of another list; `NotFound` for an index that does not exist; `IndexBuilding`.
     pub fn page(&self) -> Pending<Page> {
         let request = match self.request() {
             Ok(Some(request)) => request,
@@ -127,9 +129,13 @@ impl List {
         if self.page_size == 0 || self.page_size > MAX_PAGE_ENTRIES {
             return Err(Error::invalid("a page holds 1 to 1 000 documents").with("page_size", self.page_size));
         }
+        if self.equal.is_some() && (self.from.is_some() || self.to.is_some()) {
+            return Err(Error::invalid("one value or bounds, not both"));
+        }
+        let (from, to) = (self.equal.as_ref().or(self.from.as_ref()), self.equal.as_ref().or(self.to.as_ref()));
         let order = match &self.index {
-            Some(index) => Order::Index { index: index.clone(), from: self.from.clone(), to: self.to.clone() },
-            None if self.from.is_some() || self.to.is_some() => {
+            Some(index) => Order::Index { index: index.clone(), from: from.cloned(), to: to.cloned() },
+            None if from.is_some() || to.is_some() => {
                 return Err(Error::invalid("bounds need an index; name it with `by`"));
             }
             None => Order::Creation,

@@ -12,6 +12,7 @@ mod faults;
 mod oracle;
 pub mod planted;
 mod states;
+mod upkeep;
 mod workload;
 
 /// How many times as much as usual is looked at.
