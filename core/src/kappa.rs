@@ -12,6 +12,8 @@ use crate::env::fork;
 use crate::env::{Env, Files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::local::{About, Local};
+#[cfg(feature = "remote")]
+use crate::executor::remote::Remote;
 #[cfg(unix)]
 use crate::executor::share::{Setting, Share};
 use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
@@ -81,6 +83,32 @@ impl Kappa {
         let about = About { database, view: "memory", recovery: Vec::new() };
         let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
         Ok(Self(Arc::new(Local::start(engine, about, None, options, env)?)))
+    }
+
+    /// The database behind the server at `url`, such as `http://127.0.0.1:8080`, with default options.
+    ///
+    /// Calls and their errors are those of an open directory. One that meets a broken connection is sent again, up to
+    /// its deadline; a write carries an idempotency key, drawn where the caller gave none, so that it is done once.
+    /// The server keeps each such key for 24 h, a million at most; where writes come faster for long, run this process on the
+    /// server's host and open the directory. Feeds go on behind their cursor. Closing ends the connection, not the database.
+    ///
+    /// `token` is sent as `Authorization: Bearer`. The server does not check it yet: what does is a proxy before it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a URL that is none, or one where something else answers; `Unsupported` for https, which a
+    /// proxy on this host or an ssh tunnel speaks, and where the server refuses this host or token; `Unavailable` when nobody answers.
+    #[cfg(feature = "remote")]
+    pub fn connect(url: &str, token: Option<&str>) -> Result<Self> {
+        Self::connect_with(url, token, &Options::default(), &Env::default())
+    }
+
+    /// Connects with the caller's deadline and source of chance; other options are the server's.
+    ///
+    /// # Errors
+    /// As [`Kappa::connect`].
+    #[cfg(feature = "remote")]
+    pub fn connect_with(url: &str, token: Option<&str>, options: &Options, env: &Env) -> Result<Self> {
+        Ok(Self(Arc::new(Remote::connect(url, token, options, env)?)))
     }
 
     /// Runs any operation; the typed stores are thin layers over this.

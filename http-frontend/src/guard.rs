@@ -20,7 +20,8 @@ use crate::error::Problem;
 const MAX_URI: usize = 8 << 10;
 
 /// Routes whose answers may take longer than others: they have deadlines of their own, or none by nature.
-const LONG: [&str; 4] = ["/v1/changes", "/v1/randoms", "/api/randoms", "/api/randoms/"];
+const LONG: [&str; 6] =
+    ["/v1/changes", "/v1/changes/page", "/v1/check", "/v1/randoms", "/api/randoms", "/api/randoms/"];
 
 /// Headers of every answer that does not set them itself.
 const HEADERS: [(HeaderName, &str); 4] = [

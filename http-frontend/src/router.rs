@@ -9,7 +9,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::{batch, changes, collections, documents, health, info, openapi, randoms};
+use crate::api::{
+    batch, changes, changes_page, check, collections, documents, health, info, openapi, operations, randoms,
+};
 use crate::app::App;
 use crate::error::Problem;
 use crate::seed_routes;
@@ -23,9 +25,12 @@ pub fn described() -> OpenApiRouter<App> {
         .routes(routes!(collections::describe, collections::declare))
         .routes(routes!(collections::drop_index))
         .routes(routes!(batch::batch))
+        .routes(routes!(operations::operations))
         .routes(routes!(randoms::randoms))
         .routes(routes!(info::info))
+        .routes(routes!(check::check))
         .routes(routes!(changes::changes))
+        .routes(routes!(changes_page::changes_page))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
 }

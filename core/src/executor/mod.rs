@@ -5,7 +5,11 @@ pub mod cursor;
 pub mod fuzzing;
 pub mod local;
 mod maintenance;
+#[cfg(any(unix, feature = "remote"))]
+mod names;
 mod pending;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod rules;
 #[cfg(unix)]
 pub mod share;
@@ -13,7 +17,7 @@ pub mod share;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use pending::Pending;
 pub(crate) use pending::{Coming, block_on};
@@ -36,7 +40,7 @@ pub struct CallOptions {
 }
 
 /// One change of one document, as the feed tells it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Change {
     /// Go on behind this change by giving it as [`FeedStart::After`].
     pub cursor: String,

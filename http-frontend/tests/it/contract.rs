@@ -13,6 +13,9 @@ use crate::server::Server;
 #[path = "../../../core/tests/contract/scenario.rs"]
 pub mod scenario;
 
+#[path = "../../../core/tests/contract/handle.rs"]
+pub mod handle;
+
 use scenario::{Arguments, Database, Failure, run_bad_input, run_scenarios, text_of, with_pair};
 
 const JSON: (&str, &str) = ("content-type", "application/json");

@@ -30,6 +30,10 @@ impl Server {
     }
 
     fn over(directory: TempDir, options: ServerOptions) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), directory, options)
+    }
+
+    fn at(address: SocketAddr, directory: TempDir, options: ServerOptions) -> Self {
         let (address_to, address_from) = std::sync::mpsc::channel();
         let (stop, mut stopped) = watch::channel(false);
         let path = directory.path().to_owned();
@@ -37,7 +41,7 @@ impl Server {
             let kappa = Kappa::open_with(path, &Options::default(), &Env::default()).unwrap();
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let listener = TcpListener::bind(address).await.unwrap();
                 address_to.send(listener.local_addr().unwrap()).unwrap();
                 let stop = async { drop(stopped.wait_for(|stop| *stop).await) };
                 serve(kappa.clone(), options, listener, stop).await.unwrap();
@@ -58,6 +62,13 @@ impl Server {
         self.end();
         let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
         Self::over(directory, ServerOptions::default())
+    }
+
+    /// Stops, and serves the same directory at the same port again.
+    pub fn restart_there(mut self) -> Self {
+        self.end();
+        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+        Self::at(self.client.0, directory, ServerOptions::default())
     }
 
     /// Stops and waits until everything is closed.

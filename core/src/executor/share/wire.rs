@@ -1,19 +1,15 @@
 //! What is said between processes, as bytes: numbers big-endian, texts with their length before them.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use crate::engine::EventKind;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executor::names::known;
 use crate::executor::{Change, Info};
 use crate::operation::{Answer, Entry, Page, Version};
 use crate::store::document::Document;
-
-/// Names of errors' values come from code, so there are few; a peer that sends others gets no memory for them.
-const MAX_NAMES: usize = 512;
 
 mod tag {
     pub const WRITTEN: u8 = 0;
@@ -229,21 +225,6 @@ impl fmt::Display for Cause {
 }
 
 impl std::error::Error for Cause {}
-
-/// `name` as text that lives as long as the program, while there are not too many.
-fn known(name: &str) -> Option<&'static str> {
-    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(name) = names.get(name) {
-        return Some(name);
-    }
-    if names.len() >= MAX_NAMES || name.len() > 64 {
-        return None;
-    }
-    let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
-    names.insert(name);
-    Some(name)
-}
 
 fn put_length(out: &mut Vec<u8>, length: usize) {
     let length = u32::try_from(length).expect("no message is that long");
