@@ -120,10 +120,12 @@ impl Database {
     }
 
     #[pyo3(signature = (after, start))]
-    fn changes(&self, after: Maybe<'_, '_>, start: &Bound<'_, PyAny>) -> PyResult<Feed> {
+    fn changes(&self, py: Python<'_>, after: Maybe<'_, '_>, start: &Bound<'_, PyAny>) -> PyResult<Feed> {
         export("Database.changes", || {
             let start = feed_start(maybe_text("after", after)?, &text("start", start)?)?;
-            Ok(Feed::new(self.kappa.get()?.feed(start)?, &self.origin))
+            let kappa = self.kappa.get()?.clone();
+            // In a client this asks the owner, who may be slow: other threads go on meanwhile.
+            Ok(Feed::new(py.detach(move || kappa.feed(start))?, &self.origin))
         })
     }
 

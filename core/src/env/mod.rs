@@ -16,6 +16,15 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
 pub use files::{Files, SystemFiles};
 
+/// How many forks lie between this process and the first of its line that used Kappa: another value than before means
+/// that none of the threads which were started then are here.
+pub fn generation() -> u64 {
+    #[cfg(unix)]
+    return fork::generation();
+    #[cfg(not(unix))]
+    0
+}
+
 /// The parts of the outside world that a database is given at open.
 #[derive(Clone, Debug)]
 pub struct Env {

@@ -95,13 +95,10 @@ impl<D: Domain> Stages<D> {
         Self { ahead: Mutex::new(Ahead::restart(newest, 0)), staged: Mutex::new(staged), moved: Condvar::new() }
     }
 
-    /// Waits until nobody runs or commits any more, also no caller.
-    pub fn wait_until_idle(&self) {
-        let _nobody_runs = self.ahead.lock();
-        let mut staged = self.staged.lock();
-        while staged.committing && !staged.fallen {
-            self.moved.wait(&mut staged);
-        }
+    #[cfg(test)]
+    /// Whether something was run and is not being committed yet.
+    pub fn has_staged(&self) -> bool {
+        !self.staged.lock().completions.is_empty()
     }
 
     fn is_idle(&self) -> bool {
@@ -177,6 +174,23 @@ pub fn help<D: Domain>(shared: &Shared<D>) -> bool {
         all
     }));
     helped.unwrap_or(false)
+}
+
+/// Commits what is still staged and waits until nobody runs or commits any more, also no caller: one who commits a
+/// single group leaves the next to the threads, which have ended when this is called.
+pub fn finish<D: Domain>(shared: &Shared<D>) {
+    let Stages { ahead, staged: place, moved } = &shared.stages;
+    let _nobody_runs = ahead.lock();
+    let mut staged = place.lock();
+    while !staged.fallen && (staged.committing || !staged.completions.is_empty()) {
+        if staged.committing {
+            moved.wait(&mut staged);
+        } else {
+            drop(staged);
+            commit_staged(shared, 1);
+            staged = place.lock();
+        }
+    }
 }
 
 /// Runs what has arrived and stages the results; whether that was everything.

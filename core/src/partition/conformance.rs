@@ -493,6 +493,35 @@ fn callers_of_all_kinds_and_a_close_get_along() {
     }
 }
 
+/// One who commits a group leaves the next to the threads; those may have ended by then, because the partition is being
+/// closed, and a caller would wait for ever for a write that is lost.
+#[test]
+fn a_close_commits_what_was_staged_behind_a_caller_who_commits() {
+    let (entered, inside) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let (entered, held) = (parking_lot::Mutex::new(entered), parking_lot::Mutex::new(held));
+    let before_commit = Box::new(move |_: &Group| {
+        let _ = entered.lock().send(());
+        let _ = held.lock().recv_timeout(Duration::from_secs(30));
+    });
+    let partition = start(Arc::new(Watched { engine: MemoryEngine::default(), before_commit }));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| submit(&partition, put("a", "b")).wait());
+        inside.recv_timeout(Duration::from_secs(30)).expect("the first caller commits by itself");
+        let second = submit(&partition, put("c", "d")).start();
+        let closing = scope.spawn(|| partition.close(Duration::from_secs(30)));
+        while !partition.is_closing() || !partition.has_staged() {
+            std::thread::yield_now();
+        }
+        for _ in 0..2 {
+            release.send(()).expect("a commit waits");
+        }
+        first.join().expect("no panic").expect("written");
+        second.wait_for(Duration::from_secs(30)).expect("nothing hangs").expect("written");
+        closing.join().expect("no panic").expect("it closes");
+    });
+}
+
 /// A full intake must answer at the deadline: neither a hang nor an unbounded queue.
 #[test]
 fn a_full_intake_answers_overloaded_and_then_goes_on() {

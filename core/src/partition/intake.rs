@@ -206,6 +206,12 @@ impl<D: Domain> Intake<D> {
         drop((jobs, answers));
     }
 
+    #[cfg(test)]
+    /// Whether nothing more is taken in.
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     /// Takes nothing more; what is in the queue is still given out.
     pub fn close(&self) {
         self.state.lock().closed = true;

@@ -21,7 +21,7 @@ use event_listener::{Event, EventListener};
 use parking_lot::Mutex;
 
 use crate::engine::{Engine, Growth, Sequence};
-use crate::env::Env;
+use crate::env::{self, Env};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::{Coming, Pending, block_on};
 
@@ -69,6 +69,7 @@ struct Shared<D: Domain> {
     time: EngineTime,
     intake: Intake<D>,
     stages: Stages<D>,
+    generation: u64,
     /// Rings after each commit: for feeds.
     committed: Event,
 }
@@ -100,6 +101,7 @@ impl<D: Domain> Partition<D> {
             time,
             intake: Intake::new(limits.intake_bytes, Arc::clone(&env.entropy)),
             stages: Stages::new(newest),
+            generation: env::generation(),
             committed: Event::new(),
         });
         let threads = Mutex::new(committer::start(&shared)?);
@@ -122,6 +124,8 @@ impl<D: Domain> Partition<D> {
             Err(intake::Refused::Closed) => Pending::ready(Err(closed())),
             Err(intake::Refused::Full(job)) => {
                 let until = shared.time.now().saturating_add(millis(deadline.unwrap_or(self.limits.deadline)));
+                // What fills the intake may be calls whose answers nobody has asked for yet.
+                shared.intake.call();
                 Pending::new(async move {
                     wait_for_room(&shared, job, until).await?;
                     shared.intake.call();
@@ -168,6 +172,18 @@ impl<D: Domain> Partition<D> {
         &self.shared.engine
     }
 
+    #[cfg(test)]
+    /// Whether nothing more is taken in, and the committer's threads have nothing left to run.
+    pub fn is_closing(&self) -> bool {
+        self.shared.intake.is_closed() && self.threads.lock().is_empty()
+    }
+
+    #[cfg(test)]
+    /// Whether something was run and is not being committed yet.
+    pub fn has_staged(&self) -> bool {
+        self.shared.stages.has_staged()
+    }
+
     /// Rings once after the next commit. Listen first, then look: a commit between the two is not missed.
     pub fn listen(&self) -> EventListener {
         self.shared.committed.listen()
@@ -183,7 +199,7 @@ impl<D: Domain> Partition<D> {
             // A committer that panicked has told its callers, see `committer::Fallen`.
             let _ = thread.join();
         }
-        self.shared.stages.wait_until_idle();
+        committer::finish(&self.shared);
         let closed = self.shared.engine.close(within);
         self.shared.committed.notify(usize::MAX);
         closed
@@ -192,10 +208,14 @@ impl<D: Domain> Partition<D> {
 
 impl<D: Domain> Drop for Partition<D> {
     fn drop(&mut self) {
+        if self.shared.is_inherited() {
+            return;
+        }
         self.shared.intake.close();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
+        committer::finish(&self.shared);
     }
 }
 
@@ -212,8 +232,28 @@ enum Receiver<T> {
     Moving,
 }
 
+impl<D: Domain> Shared<D> {
+    /// Whether this is a forked child of the process that opened the partition: what it shares with threads that are
+    /// not here must not be touched, least of all the files.
+    fn is_inherited(&self) -> bool {
+        self.generation != env::generation()
+    }
+}
+
+fn inherited() -> Error {
+    let message = "the call began in the process that this one was forked from; open the database again here";
+    Error::new(ErrorKind::Closed, message)
+}
+
 impl<D: Domain> Submitted<D> {
+    fn is_inherited(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.is_inherited())
+    }
+
     fn call(&mut self) {
+        if self.is_inherited() {
+            return;
+        }
         if let Some(shared) = self.shared.take() {
             shared.intake.call();
         }
@@ -222,6 +262,9 @@ impl<D: Domain> Submitted<D> {
 
 impl<D: Domain> Coming<D::Answer> for Submitted<D> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<D::Answer>> {
+        if self.is_inherited() {
+            return Poll::Ready(Err(inherited()));
+        }
         self.call();
         self.receiver = match std::mem::replace(&mut self.receiver, Receiver::Moving) {
             Receiver::Blocking(receiver) => Receiver::Polled(receiver.into_future()),
@@ -232,6 +275,9 @@ impl<D: Domain> Coming<D::Answer> for Submitted<D> {
     }
 
     fn wait(mut self: Box<Self>, until: Option<Instant>) -> Option<Result<D::Answer>> {
+        if self.is_inherited() {
+            return Some(Err(inherited()));
+        }
         let receiver = match std::mem::replace(&mut self.receiver, Receiver::Moving) {
             Receiver::Blocking(receiver) => receiver,
             polled => {

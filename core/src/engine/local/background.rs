@@ -123,10 +123,11 @@ fn keep_view(shared: &Shared, end: &End, compare: bool) {
                 tracing::error!(%error, "the view could not be rebuilt; it is tried again");
                 end.wait(AGAIN);
             }
-        } else if compare && !view.repeats() {
-            compare = false;
-            if let Err(error) = view.verify() {
-                tracing::warn!(%error, "the view does not hold what the log says");
+        } else if compare && !view.repeats() && !view.is_filling() {
+            // Begun again after a checkpoint that could not wait for its end.
+            match view.verify_while(&|| !end.asked() && !view.is_filling()) {
+                Ok(compared) => compare = !compared,
+                Err(error) => tracing::warn!(%error, "the view does not hold what the log says"),
             }
         } else if view.wait_until_due(LOOK, || end.asked())
             && !end.asked()

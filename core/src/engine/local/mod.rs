@@ -169,7 +169,7 @@ impl Engine for LocalEngine {
     fn check(&self) -> Result<Vec<String>> {
         self.shared.check_open()?;
         let mut damages = damages(&self.shared.log.scrub(|_| !self.shared.closed.load(Ordering::Acquire))?);
-        if let Err(error) = self.shared.view().verify() {
+        if let Err(error) = self.shared.view().verify_while(&|| !self.shared.closed.load(Ordering::Acquire)) {
             damages.push(format!("the view is being rebuilt from the log: {error}"));
         }
         Ok(damages)

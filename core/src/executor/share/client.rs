@@ -28,6 +28,8 @@ use super::wire::Reader;
 const TICK: Duration = Duration::from_millis(50);
 /// No call gives up sooner: two processes need a moment.
 const MIN_PATIENCE_MS: u64 = 250;
+/// Bytes that an owner may leave untaken before further calls wait.
+const MAX_UNSENT: usize = 4 << 20;
 /// A check reads the whole directory.
 const CHECK_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// A longer deadline is as good as this one; a call that is repeated later could not be told from a new one.
@@ -251,7 +253,9 @@ impl Client {
         if state.stage != Stage::Open {
             return Taken::Failed(closed());
         }
-        if !state.calls.has_room(matches!(kind, Kind::Changes | Kind::Committed), frame.len()) {
+        // A stopped owner takes nothing, and calls that were given up meanwhile stay in what is to be sent.
+        let unsent = state.link.as_ref().map_or(0, |link| link.unsent_bytes());
+        if unsent > MAX_UNSENT || !state.calls.has_room(matches!(kind, Kind::Changes | Kind::Committed), frame.len()) {
             return Taken::Full(frame);
         }
         let number = state.calls.next_number();

@@ -71,6 +71,11 @@ impl Link {
         !unsent.is_empty()
     }
 
+    /// Bytes that the owner has not taken yet, also of calls that nobody waits for any more.
+    pub fn unsent_bytes(&self) -> usize {
+        self.unsent().len()
+    }
+
     /// Waits a moment for room and sends what is left; whether there is still more.
     pub fn flush(&self, wait: Duration) -> bool {
         // An error shows in the sending.

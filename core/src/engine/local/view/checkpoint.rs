@@ -151,11 +151,19 @@ impl View {
     /// # Errors
     /// `Unavailable` when the store is not what the log says.
     pub fn verify(&self) -> Result<bool> {
+        self.verify_while(&|| true)
+    }
+
+    /// As [`View::verify`], given up as soon as `go_on` says so: writers cannot go on without a checkpoint for long.
+    ///
+    /// # Errors
+    /// As [`View::verify`].
+    pub fn verify_while(&self, go_on: &dyn Fn() -> bool) -> Result<bool> {
         let shared = &*self.shared;
         let maintenance = shared.maintenance.lock();
         shared.check()?;
         let Some((at, digest)) = maintenance.known() else { return Ok(false) };
-        let compared = shared.compare(at, digest);
+        let compared = shared.compare(at, digest, go_on);
         compared.map_err(|abandoned| shared.abandon(abandoned))
     }
 }
@@ -294,7 +302,11 @@ impl Shared {
         }
         self.store.flush()?;
         // The store went through a crash in the middle of a drain: believe it only after a full scan.
-        if frozen.repeated && self.options.compare_repeated { self.compare(frozen.at, digest) } else { Ok(true) }
+        if frozen.repeated && self.options.compare_repeated {
+            self.compare(frozen.at, digest, &|| true)
+        } else {
+            Ok(true)
+        }
     }
 
     /// Leaves the processor to the callers while the drain is ahead of what the writes need: it has to be done
@@ -327,8 +339,9 @@ impl Shared {
     }
 
     /// Whether the scan came to its end; what it found is right then.
-    fn compare(&self, at: Sequence, expected: Digest) -> StoreResult<bool> {
-        let Some(found) = scan_digest(&*self.store, self.options.salt, &self.closing)? else { return Ok(false) };
+    fn compare(&self, at: Sequence, expected: Digest, go_on: &dyn Fn() -> bool) -> StoreResult<bool> {
+        let go_on = || go_on() && !self.closing.load(Ordering::Acquire);
+        let Some(found) = scan_digest(&*self.store, self.options.salt, &go_on)? else { return Ok(false) };
         if found == expected {
             return Ok(true);
         }

@@ -1,7 +1,6 @@
 //! The ordered map below the memtables: what the view asks of it, and how it fails.
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
@@ -106,11 +105,11 @@ pub trait Ordered: Send + Sync + fmt::Debug {
 }
 
 /// Reads every entry and value of `store`; none when `stop` was set before the end.
-pub fn scan_digest(store: &dyn Ordered, salt: u64, stop: &AtomicBool) -> StoreResult<Option<Digest>> {
+pub fn scan_digest(store: &dyn Ordered, salt: u64, go_on: &dyn Fn() -> bool) -> StoreResult<Option<Digest>> {
     let mut digest = Digest::default();
     let mut range = KeyRange { start: Bytes::new(), end: None };
     loop {
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        if !go_on() {
             return Ok(None);
         }
         let page = store.scan(&range, Direction::Forward, STORE_PAGE_ENTRIES)?;
