@@ -93,7 +93,7 @@ impl<S: Read + Write> Connection<S> {
             self.stream.write_all(&self.output).expect("the server reads");
             self.output.clear();
         }
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = [0; 16 << 10];
         loop {
             let length = self.stream.read(&mut buffer).expect("the server answers in time");
             assert!(length > 0, "the server has ended");
