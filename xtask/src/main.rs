@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one place for build, test, bench and soak recipes, and for the checks of style.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people speaks through its output")]
 
+mod compare;
 mod fleet;
 mod node;
 mod python;
@@ -46,6 +47,7 @@ fn perform(root: &Path, name: &str, words: &[String]) -> Result<(), String> {
         };
     }
     match (name, words) {
+        ("bench-bindings", words) => compare::run(root, words),
         ("tidy", []) => tidy(root),
         ("python", words) => python::test(root, words, &Length::Short),
         ("node", words) => node::test(root, words, &Length::Short),
@@ -101,11 +103,12 @@ fn print_help() {
             "fleet",
             "many processes of all kinds on one directory, whose owner ends again and again; for so many seconds",
         ),
+        ("bench-bindings", "run release builds beside their peers: all, or node, python, socket (needs redis-server)"),
         ("tidy", "check the style rules that a program can check"),
         ("generated", "make every generated file again; fails if one changes"),
     ];
     for (name, purpose) in RECIPES.iter().map(|recipe| (recipe.name, recipe.purpose)).chain(checks) {
-        println!("  {name:<10} {purpose}");
+        println!("  {name:<14} {purpose}");
     }
 }
 
