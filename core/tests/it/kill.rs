@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -13,6 +14,9 @@ use crate::database::{self, tell};
 use crate::oracle::{Oracle, Told, indexed};
 use crate::plan::{Plan, Step};
 use crate::worker::{Content, Line, Orders, WRITERS, read_line};
+
+/// Values that fill segments within a few lives.
+const LARGE: usize = 60 << 10;
 
 /// When a worker is killed.
 #[derive(Clone, Copy, Debug)]
@@ -228,13 +232,31 @@ fn kill_many(seed: u64, kills: u64, filling: usize, most: usize, vary: impl Fn(&
         }
     }
     parent.life(Moment::Answer(0));
-    let names = std::fs::read_dir(place.path().join("partition-0000")).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    parent.counts.merged = names.filter(|name| name.starts_with("base-")).count();
+    parent.counts.merged = merged(&parent.orders);
     tell(&format!("{:?}", parent.counts));
     let Counts { answers, killed_in_open, .. } = parent.counts;
     assert!(answers > 0 && killed_in_open >= in_open, "too little was tried: {:?}", parent.counts);
     parent.counts
+}
+
+/// How many bases there are; where segments were filled, once the log had the time that no life before gave it.
+fn merged(orders: &Orders) -> usize {
+    // A base is written under its own name, so what is there may not be whole until the log is closed.
+    let bases = || {
+        let files = std::fs::read_dir(orders.directory.join("partition-0000")).unwrap().map(Result::unwrap);
+        files.filter(|file| file.file_name().to_string_lossy().starts_with("base-")).count()
+    };
+    let attempts = if orders.filling >= LARGE { 10 } else { 1 };
+    for attempt in 0..attempts {
+        let kappa = database::open(&orders.directory, &orders.options());
+        // Longer at each attempt: closing gives up a merge that is under way.
+        std::thread::park_timeout(Duration::from_millis(500) * attempt);
+        kappa.close().unwrap();
+        if bases() > 0 {
+            break;
+        }
+    }
+    bases()
 }
 
 /// An answered write that a kill takes back, half a batch, an index that disagrees with its documents, a
@@ -249,7 +271,7 @@ fn crash_by_kill_loses_nothing_that_was_answered() {
 #[test]
 fn crash_by_kill_amid_checkpoints_and_merges() {
     let seed = database::seed(2);
-    let counts = kill_many(seed, database::rounds(30), 60 << 10, 400, |_, _| {});
+    let counts = kill_many(seed, database::rounds(30), LARGE, 400, |_, _| {});
     assert_eq!(counts.merged, 1, "the segments were merged into one base: {counts:?}");
 }
 

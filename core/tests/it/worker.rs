@@ -83,7 +83,8 @@ impl Orders {
             .unwrap()
     }
 
-    fn options(&self) -> Options {
+    /// The settings that the directory is opened with.
+    pub fn options(&self) -> Options {
         Options {
             view: if self.memory_view { ViewKind::Memory } else { ViewKind::Sled },
             durability: if self.written { Durability::Written } else { Durability::Synced },
