@@ -1,6 +1,7 @@
 //! A partition in memory that runs operations of the queue, and checks that every key follows from the tasks.
 
 mod rules;
+mod shared;
 mod simulation;
 mod time;
 mod worker;
