@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::Bench;
 use crate::engine::memory::MemoryEngine;
 use crate::env::Env;
 use crate::executor::local::{About, Local};
@@ -13,6 +14,27 @@ use crate::options::Options;
 use crate::task::handle::Tasks;
 use crate::task::json::Json;
 use crate::task::model::{NewTask, Outcome, Report, TaskId, Verdict, Work};
+use crate::task::operation::TaskOperation;
+
+/// A claim that moves the front past an entry which another process is adding would hide that task for good: one of the two
+/// must read what the other one writes, so that its commit fails and it runs again.
+#[test]
+fn a_claim_conflicts_with_whatever_comes_to_wait_meanwhile() {
+    let mut bench = Bench::fast();
+    let urgent =
+        |priority| TaskOperation::Enqueue(Box::new(NewTask { priority, ..NewTask::new("mail", Json::null()) }));
+    bench.add("1");
+    bench.add("2");
+    let failed = bench.claim(1)[0].lease;
+    bench.add("3");
+    let claim = Work { queues: vec!["mail".into()], claim: 1, ..Work::default() };
+    let (read, _) = bench.touched(&TaskOperation::Work(Box::new(claim)));
+    let release = Work { reports: vec![Report { lease: failed, outcome: Outcome::Released }], ..Work::default() };
+    for operation in [urgent(5), urgent(0), TaskOperation::Work(Box::new(release))] {
+        let (_, written) = bench.touched(&operation);
+        assert!(!read.is_disjoint(&written), "{operation:?} goes unnoticed");
+    }
+}
 
 /// Q1 where checks alone keep writers apart: two that claim at once must not get one task, and no entry may be added where
 /// neither looks any more.
