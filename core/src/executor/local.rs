@@ -68,7 +68,10 @@ impl Local {
     ) -> Result<Self> {
         let limits = Limits { intake_bytes: options.intake_bytes, deadline: options.deadline };
         let partition = Arc::new(Partition::start(engine, Rules, env, limits)?);
-        maintenance::open_queues(&partition, about.instance)?;
+        if let Err(error) = maintenance::open_queues(&partition, about.instance) {
+            // Maintenance tries again before it ends any lease; documents can be read all the same.
+            tracing::warn!(%error, "the queues could not be told who owns them now");
+        }
         let maintenance = Maintenance::start(Arc::clone(&partition), about.instance)?;
         let held = Mutex::new(Some(Held { _maintenance: maintenance, _lock: lock }));
         Ok(Self { partition, about, held })

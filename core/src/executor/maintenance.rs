@@ -131,7 +131,11 @@ impl Queues {
         let call = Call::once(Operation::Task(TaskOperation::Overdue { since, instance: self.instance }));
         let answer = partition.read(&call)?;
         let Answer::Task(TaskAnswer::Overdue { queues, schedules, opened }) = answer else { return Ok(()) };
-        let mut ended = if opened { Ok(()) } else { open_queues(partition, self.instance) };
+        if !opened {
+            // Before any lease is ended: until then nobody knows which ones gain their time once more.
+            open_queues(partition, self.instance)?;
+        }
+        let mut ended = Ok(());
         let queues = queues.into_iter().map(Some).chain(schedules.then_some(None));
         for queue in queues {
             let tick = Operation::Task(TaskOperation::Tick { queue, since });
