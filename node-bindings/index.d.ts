@@ -277,7 +277,7 @@ export declare class Kappa {
   batch(): Batch
   /** Changes of all collections. */
   changes<T = Document>(options?: ChangesOptions | null): Changes<T>
-  info(): Info
+  info(options?: CallOptions | null): Promise<Info>
   /** Answers when reads and writes are being answered. */
   ready(options?: CallOptions | null): Promise<void>
   /** Reads everything that is stored and says in words what is damaged; nothing when all is well. */

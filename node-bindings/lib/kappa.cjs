@@ -1,7 +1,7 @@
 // One open database.
 'use strict'
 
-const { native, port, call, callNow, nothing } = require('./port.cjs')
+const { native, port, call, nothing } = require('./port.cjs')
 const { camel, collectionInfo } = require('./text.cjs')
 const { invalid } = require('./errors.cjs')
 const check = require('./arguments.cjs')
@@ -61,8 +61,8 @@ class Kappa {
   }
 
   /** How the database stands. */
-  info() {
-    return callNow(() => camel(JSON.parse(native.info(this.#native))))
+  info(options) {
+    return this.#call(options, (slot) => native.info(this.#native, slot), camel)
   }
 
   /** Answers when reads and writes are being answered. */

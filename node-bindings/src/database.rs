@@ -165,8 +165,9 @@ pub fn opened(port: &External<Arc<Port>>, slot: Slot) -> napi::Result<External<D
 
 /// How the database stands.
 #[napi]
-pub fn info(database: &External<Database>) -> napi::Result<String> {
-    export("info", || Ok(Text::of(&database.handle.kappa.info()?)?.json))
+pub fn info(database: &External<Database>, slot: Slot) -> napi::Result<Option<String>> {
+    // Asked of another process where that one owns the data.
+    background(database, slot, "info", |kappa| Ok(Text::of(&kappa.info()?)?.json))
 }
 
 /// Answers when reads and writes are being answered.

@@ -125,7 +125,8 @@ impl Database {
             let start = feed_start(maybe_text("after", after)?, &text("start", start)?)?;
             let kappa = self.kappa.get()?.clone();
             // In a client this asks the owner, who may be slow: other threads go on meanwhile.
-            Ok(Feed::new(py.detach(move || kappa.feed(start))?, &self.origin))
+            let changes = py.detach(|| kappa.feed(start).wait())?;
+            Ok(Feed::new(kappa, changes, &self.origin))
         })
     }
 

@@ -25,6 +25,25 @@ pub fn generation() -> u64 {
     0
 }
 
+/// Keeps a file that a library opened from forked children, which would hold its lock, until this is dropped. Must be
+/// dropped before the library closes the file.
+#[derive(Debug)]
+pub struct KeptFromChildren {
+    #[cfg(unix)]
+    _guards: Vec<fork::Guard>,
+}
+
+impl KeptFromChildren {
+    /// Keeps the file at `path` from them.
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "nothing is inherited there"))]
+    pub fn file(path: &std::path::Path) -> Self {
+        Self {
+            #[cfg(unix)]
+            _guards: fork::Guard::of_file(path),
+        }
+    }
+}
+
 /// The parts of the outside world that a database is given at open.
 #[derive(Clone, Debug)]
 pub struct Env {

@@ -188,7 +188,7 @@ fn opening_and_closing_again_and_again_keeps_everything() {
         closed(things.create(json!({})).wait().unwrap_err().kind());
         closed(things.get("0").wait().unwrap_err().kind());
         closed(kappa.info().unwrap_err().kind());
-        closed(kappa.feed(kappa_core::FeedStart::Now).unwrap_err().kind());
+        closed(kappa.feed(kappa_core::FeedStart::Now).wait().unwrap_err().kind());
     }
 }
 
