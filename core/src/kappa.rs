@@ -47,7 +47,9 @@ impl Kappa {
     pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
         let directory = directory.as_ref();
         let unusable = |error: std::io::Error| {
-            let error = Error::new(ErrorKind::Unavailable, "the data directory cannot be used").caused_by(error);
+            let what =
+                if directory.is_file() { "the data directory is a file" } else { "the data directory cannot be used" };
+            let error = Error::new(ErrorKind::Unavailable, what).caused_by(error);
             error.with("directory", directory.display())
         };
         create_durably(&*env.files, directory).map_err(unusable)?;
@@ -59,7 +61,12 @@ impl Kappa {
             }
             #[cfg(not(unix))]
             {
-                Arc::new(Local::open(directory, &Arc::new(crate::env::lock::DirectoryLock::take(directory)?), options, env)?)
+                Arc::new(Local::open(
+                    directory,
+                    &Arc::new(crate::env::lock::DirectoryLock::take(directory)?),
+                    options,
+                    env,
+                )?)
             }
         };
         Ok(Self(executor))

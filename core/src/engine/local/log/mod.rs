@@ -40,6 +40,7 @@ pub use self::{
     recovery::{Cut, RecoveryReport},
     scan::TailIter,
     scrub::Damage,
+    space::Room,
 };
 
 #[cfg(test)]
@@ -121,6 +122,7 @@ pub struct Log {
     short_of_space: AtomicBool,
     /// Writes that are still taken without a look at the room on the disk.
     admitted: AtomicI64,
+    claims: space::Claims,
     /// The newest number that readers may see; at least the start of this epoch.
     newest: AtomicU64,
     merging: Mutex<()>,
@@ -219,6 +221,7 @@ impl Log {
             closed: AtomicBool::new(false),
             short_of_space: AtomicBool::new(false),
             admitted: AtomicI64::new(0),
+            claims: space::Claims::default(),
             newest: AtomicU64::new(next - 1),
             merging: Mutex::new(()),
             tail: Mutex::new(Tail { appended: end, synced: end, next, dirty_since: None, buffer: Vec::new() }),
