@@ -210,6 +210,15 @@ export interface ChangesOptions extends CallOptions {
   start?: 'now' | 'oldest'
 }
 
+export interface ConnectOptions extends CallOptions {
+  /** Sent as `Authorization: Bearer`, for the proxy before the server. */
+  token?: string | null
+  /** How long a call may take in milliseconds, reconnecting included. */
+  deadline?: number | null
+  /** As in `OpenOptions`. */
+  numbers?: 'exact' | 'nearest' | null
+}
+
 export interface OpenOptions extends CallOptions {
   /**
    * `auto` (the default) shares the directory with the other processes that open it; `owner` insists on having it
@@ -267,6 +276,11 @@ export declare class Kappa {
   static open(path: string | URL, options?: OpenOptions | null): Promise<Kappa>
   /** A database in memory: gone when it is closed. */
   static inMemory(options?: OpenOptions | null): Promise<Kappa>
+  /**
+   * The database behind the server at `url`, such as `http://127.0.0.1:8080`: the same calls, and the same errors. Closing
+   * ends the connection, not the database.
+   */
+  static connect(url: string | URL, options?: ConnectOptions | null): Promise<Kappa>
   readonly products: Products
   readonly users: Collection<User>
   /** The collection `name`; with a declaration, it holds when the promise does. */

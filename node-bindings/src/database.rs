@@ -138,17 +138,37 @@ pub fn open(
     path: Option<String>,
     options: String,
 ) -> napi::Result<Option<String>> {
-    export("open", || {
-        let options = OpenOptions::parse(&options)?;
+    starting(port, slot, "open", &options, move |options, env| match path {
+        Some(path) => Kappa::open_with(path, options, env),
+        None => Kappa::in_memory(options, env),
+    })
+}
+
+/// Connects to the server at `url`.
+#[napi]
+pub fn connect(
+    port: &External<Arc<Port>>,
+    slot: Slot,
+    url: String,
+    token: Option<String>,
+    options: String,
+) -> napi::Result<Option<String>> {
+    let connect = move |options: &Options, env: &Env| Kappa::connect_with(&url, token.as_deref(), options, env);
+    starting(port, slot, "connect", &options, connect)
+}
+
+fn starting(
+    port: &Arc<Port>,
+    slot: Slot,
+    name: &'static str,
+    options: &str,
+    open: impl FnOnce(&Options, &Env) -> Result<Kappa> + Send + 'static,
+) -> napi::Result<Option<String>> {
+    export(name, || {
+        let options = OpenOptions::parse(options)?;
         let owner = Arc::clone(port);
-        let opening = threads::long("open", move || {
-            let env = Env::default();
-            match path {
-                Some(path) => Kappa::open_with(path, &options, &env),
-                None => Kappa::in_memory(&options, &env),
-            }
-        });
-        Ok(port.start(slot, "open", async move {
+        let opening = threads::long(name, move || open(&options, &Env::default()));
+        Ok(port.start(slot, name, async move {
             let handle = Arc::new(Handle { kappa: opening.await?, closed: AtomicBool::new(false) });
             owner.note(&handle);
             owner.keep(slot, handle);

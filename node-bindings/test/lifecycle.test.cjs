@@ -5,7 +5,7 @@ const assert = require('node:assert/strict')
 const { spawn } = require('node:child_process')
 const { once } = require('node:events')
 const { test } = require('node:test')
-const { kappa, directory, run, rounds } = require('./support.cjs')
+const { kappa, directory, run, rounds, server, failure } = require('./support.cjs')
 
 const { Kappa } = kappa
 const OPEN = "const { Kappa, histogram } = require('kappa-core'); const path = process.argv[1]; Kappa.open(path).then(async (db) => {"
@@ -258,4 +258,21 @@ test('a client whose owner is stopped goes on with everything else', { timeout: 
     owner.kill('SIGKILL')
     await ended
   }
+})
+
+test('a server is asked as a directory is, and a wrong address is said so', { timeout: 60_000 }, async (t) => {
+  const { url, child } = await server(t)
+  const db = await Kappa.connect(url, { token: 'secret', deadline: 5_000 })
+  assert.equal((await db.info()).ownerPid, child.pid)
+  const changes = db.changes({ start: 'oldest' })
+  await db.users.create({ id: 'ana', big: 2n ** 64n })
+  assert.deepEqual((await changes.next()).value.document, { id: 'ana', big: 2n ** 64n })
+  await changes.close()
+  await db.close()
+  assert.equal((await failure(() => db.users.get('ana'))).code, 'closed')
+  for (const [wrong, code] of [['no url', 'invalid_input'], ['https://127.0.0.1:1', 'unsupported'], ['http://127.0.0.1:1', 'unavailable']]) {
+    assert.equal((await failure(() => Kappa.connect(wrong, { deadline: 500 }))).code, code, wrong)
+  }
+  assert.equal((await failure(() => Kappa.connect(url, { mode: 'owner' }))).code, 'invalid_input')
+  assert.equal((await failure(() => Kappa.connect(7))).code, 'invalid_input')
 })

@@ -35,6 +35,17 @@ pub fn in_memory(given: &Bound<'_, PyDict>) -> PyResult<Call> {
     guard("in_memory", || starting(given, true, |options| Kappa::in_memory(options, &Env::default())))
 }
 
+/// Connects to a server.
+#[pyfunction]
+pub fn connect(url: &Bound<'_, PyAny>, token: Maybe<'_, '_>, given: &Bound<'_, PyDict>) -> PyResult<Call> {
+    guard("connect", || {
+        let url = text("url", url).map_err(|error| exception(&error))?;
+        let token = maybe_text("token", token).map_err(|error| exception(&error))?;
+        let env = Env::default();
+        starting(given, false, move |options| Kappa::connect_with(&url, token.as_deref(), options, &env))
+    })
+}
+
 /// Opening runs on a thread of its own: a recovery may take a while, in which Ctrl-C must be heard.
 fn starting(
     given: &Bound<'_, PyDict>,

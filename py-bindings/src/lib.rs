@@ -35,7 +35,7 @@ mod _kappa_core {
     #[pymodule_export]
     use crate::histogram::{PyHistogram, cpu_info, histogram};
     #[pymodule_export]
-    use crate::kappa::{Database, in_memory, open};
+    use crate::kappa::{Database, connect, in_memory, open};
     #[pymodule_export]
     use crate::list::Pages;
     #[pymodule_export]

@@ -37,7 +37,7 @@ from .errors import (
     UnsupportedError,
     VersionMismatchError,
 )
-from .kappa import Kappa, cpu_info, histogram, in_memory, open
+from .kappa import Kappa, connect, cpu_info, histogram, in_memory, open
 from .store import Collection, Products, Users
 from .types import (
     Change,
@@ -89,6 +89,7 @@ __all__ = [
     "VersionMismatchError",
     "__version__",
     "aio",
+    "connect",
     "cpu_info",
     "histogram",
     "in_memory",

@@ -132,6 +132,21 @@ def in_memory(
     return Kappa(_kappa_core.in_memory(options).wait())
 
 
+def connect(
+    url: str, *, token: str | None = None, decimals: bool = False, deadline: Duration | None = None
+) -> Kappa:
+    """The database behind the server at ``url``, such as ``http://127.0.0.1:8080``: the same calls, and the same errors.
+
+    token: sent as ``Authorization: Bearer``, for the proxy before the server.
+    deadline: how long a call may take, reconnecting included; 10 s.
+
+    A call that meets a broken connection is sent again, and a write is done once all the same. Closing ends the
+    connection, not the database. Raises ``InvalidInputError`` where something else answers at the URL,
+    ``UnavailableError`` when nobody does, and ``UnsupportedError`` for https, which a proxy on this host speaks.
+    """
+    return Kappa(_kappa_core.connect(url, token, {"decimals": decimals, "deadline": deadline}).wait())
+
+
 def histogram(
     count: int | None = None,
     *,

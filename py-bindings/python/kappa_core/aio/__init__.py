@@ -14,7 +14,7 @@ task gives up the answer; a write that was handed in may still happen, a histogr
 
 from .batch import Batch
 from .changes import Changes
-from .kappa import Kappa, Opening, histogram, in_memory, open
+from .kappa import Kappa, Opening, connect, histogram, in_memory, open
 from .store import Collection, Products, Users
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Opening",
     "Products",
     "Users",
+    "connect",
     "histogram",
     "in_memory",
     "open",

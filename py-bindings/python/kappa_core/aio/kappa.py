@@ -144,6 +144,13 @@ def in_memory(
     return Opening(_kappa_core.in_memory(options))
 
 
+def connect(
+    url: str, *, token: str | None = None, decimals: bool = False, deadline: Duration | None = None
+) -> Opening:
+    """The database behind the server at ``url``; see :func:`kappa_core.connect`."""
+    return Opening(_kappa_core.connect(url, token, {"decimals": decimals, "deadline": deadline}))
+
+
 async def histogram(
     count: int | None = None,
     *,
