@@ -3,19 +3,18 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::env::lock::DirectoryLock;
-use crate::env::{Clock, Env, fork, socket};
+use crate::env::{Clock, fork, socket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Executor;
 use crate::executor::local::Local;
-use crate::options::Options;
 
+use super::Setting;
 use super::connection::Connection;
 
 /// Each takes two threads.
@@ -46,14 +45,15 @@ impl Owner {
     ///
     /// # Errors
     /// As opening the database alone. Without a socket it opens all the same: nobody else can share it then.
-    pub fn open(directory: &Path, lock: DirectoryLock, options: &Options, env: &Env) -> Result<Self> {
+    pub fn open(setting: &Setting, lock: DirectoryLock) -> Result<Self> {
+        let Setting { directory, instance, options, env } = setting;
         // Before the engine: clients that come while it recovers wait at the socket instead of asking again and again.
         let bound = socket::bind(directory)
             .inspect_err(|error| tracing::warn!(%error, "other processes cannot share the data directory"))
             .ok();
         fork::engine_started();
         let lock = Arc::new(lock);
-        let local = match Local::open(directory, &lock, options, env) {
+        let local = match Local::open(directory, &lock, *instance, options, env) {
             Ok(local) => Arc::new(local),
             Err(error) => {
                 // While the lock is held: behind it the next owner's socket may lie there.
