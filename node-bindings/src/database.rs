@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::answer::Text;
 use crate::error::malformed;
 use crate::guard::export;
-use crate::port::{Port, Slot};
+use crate::port::{JsText, Port, Slot};
 use crate::threads;
 
 /// How long the end of an environment waits for its databases; what is left then is recovered at the next open.
@@ -165,20 +165,20 @@ pub fn opened(port: &External<Arc<Port>>, slot: Slot) -> napi::Result<External<D
 
 /// How the database stands.
 #[napi]
-pub fn info(database: &External<Database>) -> napi::Result<String> {
-    export("info", || Ok(Text::of(&database.handle.kappa.info()?)?.json))
+pub fn info(database: &External<Database>) -> napi::Result<JsText> {
+    export("info", || Ok(Text::of(&database.handle.kappa.info()?)?.json.into()))
 }
 
 /// Answers when reads and writes are being answered.
 #[napi]
 pub fn ready(database: &External<Database>, slot: Slot) -> napi::Result<Option<String>> {
-    background(database, slot, "ready", |kappa| kappa.ready().map(|()| "null".to_owned()))
+    background(database, slot, "ready", |kappa| kappa.ready().map(|()| Text::new("null".to_owned())))
 }
 
 /// Reads everything that is stored and says in words what is damaged.
 #[napi]
 pub fn check(database: &External<Database>, slot: Slot) -> napi::Result<Option<String>> {
-    background(database, slot, "check", |kappa| Ok(Text::of(&kappa.check()?)?.json))
+    background(database, slot, "check", |kappa| Text::of(&kappa.check()?))
 }
 
 /// Finishes what was taken in and gives the directory back.
@@ -208,11 +208,11 @@ fn background(
     database: &Database,
     slot: Slot,
     name: &'static str,
-    call: impl FnOnce(&Kappa) -> Result<String> + Send + 'static,
+    call: impl FnOnce(&Kappa) -> Result<Text> + Send + 'static,
 ) -> napi::Result<Option<String>> {
     export(name, || {
         let handle = Arc::clone(&database.handle);
         let answering = threads::long(name, move || call(&handle.kappa));
-        Ok(database.port.start(slot, name, async move { answering.await.map(Text::new) }))
+        Ok(database.port.start(slot, name, answering))
     })
 }
