@@ -10,6 +10,7 @@ mod collection;
 mod cursor;
 mod envelope;
 mod expiry;
+mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod idempotency;
