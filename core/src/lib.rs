@@ -10,6 +10,7 @@ mod executor;
 mod operation;
 mod partition;
 mod store;
+pub mod task;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
