@@ -3,10 +3,13 @@
 //! A kind runs at least once: it may be started again after a crash, so each built-in one either has no effect outside its
 //! result or finds out what an earlier attempt has done.
 
+mod checkpoint;
 mod failure;
 mod histogram;
 mod parameters;
 mod samples;
+mod transfer;
+mod upload;
 mod wait;
 
 #[cfg(test)]
@@ -14,6 +17,7 @@ pub mod testing;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,13 +102,22 @@ impl Kinds {
         Self::default()
     }
 
-    /// Everything that is always allowed: the samples, `wait` and `histogram`.
+    /// Everything that is always allowed: the samples, `wait`, `histogram` and `upload`.
     pub fn built_in(setup: &Setup) -> Self {
         let mut kinds = Self::new();
         kinds.put("wait", wait::Wait { default: setup.default_wait });
         kinds.put("histogram", histogram::DrawHistogram);
+        kinds.put("upload", upload::Upload);
         samples::put_all(&mut kinds, &setup.env);
         kinds
+    }
+
+    /// Adds `import` and `export`, which read and write files below `directory` and nowhere else.
+    ///
+    /// # Errors
+    /// `Unavailable` where the directory cannot be used; `AlreadyExists` where they are there already.
+    pub fn allow_files(&mut self, directory: &Path) -> Result<()> {
+        transfer::put_all(self, directory)
     }
 
     /// Adds a kind.

@@ -1,6 +1,6 @@
 //! A context for tests: parameters, a clock that the task moves, and a cancellation at a known place.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,7 +20,6 @@ pub struct Stage {
     kappa: Kappa,
     /// How often the task may still look before it is told to stop.
     looks: AtomicU64,
-    stop: AtomicBool,
     seen: Mutex<(Duration, f64)>,
 }
 
@@ -33,20 +32,28 @@ impl Stage {
 
     /// Task 7 in its first attempt, over `kappa`.
     pub fn over(kappa: Kappa, params: Value) -> Self {
-        let (looks, stop, seen) = (AtomicU64::new(u64::MAX), AtomicBool::new(false), Mutex::default());
-        Self { id: 7, attempt: 1, params, kappa, looks, stop, seen }
+        let (looks, seen) = (AtomicU64::new(u64::MAX), Mutex::default());
+        Self { id: 7, attempt: 1, params, kappa, looks, seen }
     }
 
     /// Told to stop once it has looked `looks` times.
+    #[must_use]
     pub fn cancelled_after(self, looks: u64) -> Self {
         self.looks.store(looks, Ordering::SeqCst);
         self
     }
 
     /// The same task in another attempt, not cancelled.
+    #[must_use]
     pub fn again(&self) -> Self {
         let next = Self::over(self.kappa.clone(), self.params.clone());
         Self { attempt: self.attempt + 1, ..next }
+    }
+
+    /// The same stage for another task.
+    #[must_use]
+    pub fn with_id(self, id: u64) -> Self {
+        Self { id, ..self }
     }
 
     /// How long it waited in all.
@@ -57,11 +64,6 @@ impl Stage {
     /// The progress it told last.
     pub fn told(&self) -> f64 {
         self.seen.lock().1
-    }
-
-    /// Tells it to stop from now on.
-    pub fn cancel(&self) {
-        self.stop.store(true, Ordering::SeqCst);
     }
 }
 
@@ -86,7 +88,7 @@ impl Context for Stage {
     fn cancelled(&self) -> bool {
         let left = self.looks.load(Ordering::SeqCst);
         self.looks.store(left.saturating_sub(u64::from(left != u64::MAX)), Ordering::SeqCst);
-        left == 0 || self.stop.load(Ordering::SeqCst)
+        left == 0
     }
 
     /// Time passes at once.

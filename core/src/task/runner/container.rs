@@ -87,12 +87,12 @@ impl Kind for RunContainer {
     fn run(&self, context: &dyn Context) -> Outcome {
         let name = run_name(context, &*self.engine.entropy);
         let line = self.command_line(&name, context)?;
-        let folder = self.engine.folders.make(&name, None).map_err(not_started)?;
+        let folder = self.engine.folders.make(&name, None).map_err(|error| not_started(&error))?;
         let mut limits = self.definition.limits.of_client();
         limits.time += START;
         let input = context.params().to_string();
         let report = self.engine.run(line, input.as_bytes(), &folder, limits, &mut || context.cancelled());
-        let report = report.map_err(not_started)?;
+        let report = report.map_err(|error| not_started(&error))?;
         // A client that ended by itself has seen the container's end; one that did not may have left it running.
         if report.reason != Reason::Itself || !matches!(report.ending, Ending::Exited(_)) {
             self.engine.remove(&name);

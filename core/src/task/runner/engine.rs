@@ -1,6 +1,7 @@
 //! The command line of `docker` or `podman`: what is run for a container, and for one that has to go.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +69,7 @@ impl Engine {
         folder: &Folder,
         limits: Limits,
         cancelled: &mut dyn FnMut() -> bool,
-    ) -> std::io::Result<Report> {
+    ) -> io::Result<Report> {
         let program = Program {
             path: self.path.clone(),
             arguments,

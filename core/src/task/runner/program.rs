@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -67,17 +68,18 @@ impl Kind for RunProgram {
 
     fn run(&self, context: &dyn Context) -> Outcome {
         let arguments = self.template.fill(context.params())?;
-        let folder = self.folders.make(&run_name(context, &*self.entropy), self.user).map_err(not_started)?;
+        let folder =
+            self.folders.make(&run_name(context, &*self.entropy), self.user).map_err(|error| not_started(&error))?;
         let program = Program {
             path: self.path.clone(),
             arguments,
             environment: with_task(&self.environment, context),
             directory: folder.path().to_owned(),
-            input: folder.nameless(context.params().to_string().as_bytes()).map_err(not_started)?,
+            input: folder.nameless(context.params().to_string().as_bytes()).map_err(|error| not_started(&error))?,
             limits: self.limits.clone(),
             user: self.user,
         };
-        let report = program.run(&mut || context.cancelled()).map_err(not_started)?;
+        let report = program.run(&mut || context.cancelled()).map_err(|error| not_started(&error))?;
         outcome(&report, self.seconds)
     }
 }
@@ -109,7 +111,7 @@ pub fn run_name(context: &dyn Context, entropy: &dyn Entropy) -> String {
 }
 
 /// The machine has no room at present, or the file has changed since the configuration was read.
-pub fn not_started(error: std::io::Error) -> Failure {
+pub fn not_started(error: &io::Error) -> Failure {
     Failure::passing("not_started", format!("the program could not be started: {error}"))
 }
 

@@ -21,15 +21,11 @@ impl Fold {
     fn fold(&self, params: &Value) -> Result<Value> {
         let numbers = numbers(params)?;
         let whole: Option<Vec<i128>> = numbers.iter().map(|number| number.as_i128()).collect();
-        let folded = match whole {
-            Some(whole) => {
-                let folded = whole.into_iter().try_fold(self.start, self.whole);
-                folded.and_then(Number::from_i128)
-            }
-            None => {
-                let doubles = numbers.iter().filter_map(|number| number.as_f64());
-                Number::from_f64(doubles.fold(self.start as f64, self.double))
-            }
+        let folded = if let Some(whole) = whole {
+            whole.into_iter().try_fold(self.start, self.whole).and_then(Number::from_i128)
+        } else {
+            let doubles = numbers.iter().filter_map(|number| number.as_f64());
+            Number::from_f64(doubles.fold(self.start as f64, self.double))
         };
         folded
             .map(Value::Number)

@@ -1,5 +1,7 @@
 //! `pi_digits`: `[10]` or `{"digits": 10}` gives `"3.1415926535"`, so many places, cut and not rounded.
 
+use std::fmt::Write;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -50,9 +52,12 @@ fn pi(digits: usize, context: &dyn Context) -> std::result::Result<String, Failu
     subtract(&mut sum, &small);
     multiply(&mut sum, 4);
     let (whole, places) = sum.split_first().expect("one limb stands before the point");
-    let mut text: String = places.iter().map(|limb| format!("{limb:09}")).collect();
-    text.truncate(digits);
-    Ok(format!("{whole}.{text}"))
+    let mut text = format!("{whole}.");
+    for limb in places {
+        write!(text, "{limb:09}").expect("a string takes what is written");
+    }
+    text.truncate("3.".len() + digits);
+    Ok(text)
 }
 
 fn look(context: &dyn Context, done: f64) -> std::result::Result<(), Failure> {
@@ -81,11 +86,8 @@ fn arctan_of_inverse(
         }
         term.clone_from(&power);
         divide(&mut term, 2 * n + 1, first);
-        if n % 2 == 1 {
-            subtract(&mut sum, &term)
-        } else {
-            add(&mut sum, &term)
-        }
+        let step: fn(&mut [u64], &[u64]) = if n % 2 == 1 { subtract } else { add };
+        step(&mut sum, &term);
         if n % 256 == 0 {
             look(first as f64 / limbs as f64)?;
         }

@@ -153,7 +153,7 @@ fn an_image_without_its_digest_is_refused() {
         &format!("example/task-sum:latest@sha256:{}", "0".repeat(63)),
         &format!("-v/:/host{digest}"),
         &format!("a b{digest}"),
-        &format!("{digest}"),
+        digest,
         &IMAGE.to_uppercase(),
         &format!("{IMAGE}0"),
     ] {

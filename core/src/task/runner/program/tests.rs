@@ -23,7 +23,7 @@ impl Place {
         self.0.path()
     }
 
-    fn kinds(&self, script: &str, more: Value) -> Kinds {
+    fn kinds(&self, script: &str, more: &Value) -> Kinds {
         let path = self.path().join("script");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
@@ -48,7 +48,7 @@ fn parameters_go_in_and_a_result_comes_out() {
     let place = Place::new();
     let script =
         r#"printf '{"in": %s, "first": "%s", "second": "%s", "fence": "%s"}' "$(cat)" "$1" "$2" "$KAPPA_TASK_FENCE""#;
-    let kinds = place.kinds(script, json!({"arguments": ["--size={size}", "{name}"]}));
+    let kinds = place.kinds(script, &json!({"arguments": ["--size={size}", "{name}"]}));
     let params = json!({"size": 4, "name": "a $(b) c"});
     kinds.check("script", &params).expect("they fit");
     let result = kinds.run("script", &Stage::new(params.clone()));
@@ -75,7 +75,7 @@ fn each_end_has_its_failure() {
     ] {
         let place = Place::new();
         let limits = json!({"output_bytes": 1_000, "processes": 5, "seconds": 1, "grace_seconds": 0});
-        let kinds = place.kinds(script, json!({ "limits": limits }));
+        let kinds = place.kinds(script, &json!({ "limits": limits }));
         let failure = kinds.run("script", &Stage::new(json!({}))).expect_err(script);
         assert_eq!((failure.code.as_str(), failure.retry), (code, retry), "{script}: {failure}");
         assert_eq!(place.left(), 0, "{script}");
@@ -88,9 +88,9 @@ fn each_end_has_its_failure() {
 #[test]
 fn nothing_written_is_no_result_and_a_cancelled_one_ends() {
     let place = Place::new();
-    assert_eq!(place.kinds("cat > file; ls", json!({})).run("script", &Stage::new(json!({}))).is_err(), true);
-    assert_eq!(place.kinds("cat > file", json!({})).run("script", &Stage::new(json!({}))), Ok(Value::Null));
-    let kinds = place.kinds("exec sleep 1000", json!({}));
+    assert!(place.kinds("cat > file; ls", &json!({})).run("script", &Stage::new(json!({}))).is_err());
+    assert_eq!(place.kinds("cat > file", &json!({})).run("script", &Stage::new(json!({}))), Ok(Value::Null));
+    let kinds = place.kinds("exec sleep 1000", &json!({}));
     let failure = kinds.run("script", &Stage::new(json!({})).cancelled_after(0)).expect_err("cancelled");
     assert!(failure.is_cancelled(), "{failure}");
     assert_eq!(place.left(), 0);
