@@ -16,10 +16,11 @@ use crate::executor::local::{About, Local};
 use crate::executor::remote::Remote;
 #[cfg(unix)]
 use crate::executor::share::{Setting, Share};
-use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
+use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending, draw_instance};
 use crate::operation::{Answer, CollectionInfo, CollectionName, Operation};
 use crate::options::Options;
 use crate::store::handle::{Batch, Collection, Products, Users, unexpected};
+use crate::task::handle::Tasks;
 
 /// One open database. Cloning shares it; the last clone that is dropped closes it.
 #[derive(Clone, Debug)]
@@ -54,12 +55,15 @@ impl Kappa {
         let executor: Arc<dyn Executor> = {
             #[cfg(unix)]
             {
-                let setting = Setting { directory: directory.to_owned(), options: options.clone(), env: env.clone() };
+                let instance = draw_instance(&*env.entropy);
+                let (directory, options, env) = (directory.to_owned(), options.clone(), env.clone());
+                let setting = Setting { directory, instance, options, env };
                 Arc::new(Share::open(setting)?)
             }
             #[cfg(not(unix))]
             {
-                Arc::new(Local::open(directory, crate::env::lock::DirectoryLock::take(directory)?, options, env)?)
+                let lock = crate::env::lock::DirectoryLock::take(directory)?;
+                Arc::new(Local::open(directory, lock, draw_instance(&*env.entropy), options, env)?)
             }
         };
         Ok(Self(executor))
@@ -80,7 +84,7 @@ impl Kappa {
         }
         let mut database = [0; 16];
         env.entropy.fill(&mut database);
-        let about = About { database, view: "memory", recovery: Vec::new() };
+        let about = About { database, instance: draw_instance(&*env.entropy), view: "memory", recovery: Vec::new() };
         let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
         Ok(Self(Arc::new(Local::start(engine, about, None, options, env)?)))
     }
@@ -148,6 +152,11 @@ impl Kappa {
     /// Writes that happen together or not at all.
     pub fn batch(&self) -> Batch {
         Batch::new(Arc::clone(&self.0))
+    }
+
+    /// The task queue.
+    pub fn tasks(&self) -> Tasks {
+        Tasks::new(Arc::clone(&self.0))
     }
 
     /// The change feed.

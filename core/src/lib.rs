@@ -10,7 +10,7 @@ mod executor;
 mod operation;
 mod partition;
 mod store;
-pub mod task;
+mod task;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -30,3 +30,13 @@ pub use operation::{
 pub use options::{Mode, Options, ViewKind};
 pub use store::document::{Document, IntoDocument};
 pub use store::handle::{Batch, Collection, Entries, List, Products, Users, WriteOptions};
+pub use task::handle::Tasks;
+pub use task::json::Json;
+pub use task::kinds;
+pub use task::model::{
+    Backoff, Claimed, Enqueued, EnqueuedId, FailedAttempt, Lease, Misfire, NewTask, Outcome, QueueInfo, QueueSettings,
+    Rate, Readiness, Renewal, Report, Schedule, ScheduleInfo, Task, TaskId, TaskList, TaskPage, TaskState, Token,
+    Verdict, Work, Worked,
+};
+pub use task::operation::{TaskAnswer, TaskOperation};
+pub use task::runner;

@@ -11,6 +11,7 @@ use crate::engine::{Direction, Growth, Sequence};
 use crate::error::{Error, Result};
 use crate::partition::{Run, Transaction};
 use crate::store::document::Document;
+use crate::task::operation::{TaskAnswer, TaskOperation};
 
 /// The version of a document: the number of the operation that last wrote it.
 ///
@@ -347,6 +348,8 @@ pub enum Operation {
     },
     /// Deletes documents whose time ended and forgets old idempotency keys; asked for by Kappa itself.
     Sweep,
+    /// A call of the queue.
+    Task(TaskOperation),
 }
 
 /// What an operation gives.
@@ -373,6 +376,8 @@ pub enum Answer {
     Batch(Vec<Answer>),
     /// Of `BuildIndex` and `Sweep`: whether there is more to do.
     More(bool),
+    /// Of `Task`.
+    Task(TaskAnswer),
 }
 
 impl Answer {
@@ -394,7 +399,8 @@ impl Answer {
             | Self::Count(_)
             | Self::Collection(_)
             | Self::Collections(_)
-            | Self::More(_) => {}
+            | Self::More(_)
+            | Self::Task(_) => {}
         }
     }
 }
@@ -410,7 +416,7 @@ impl Operation {
                 | Self::List(_)
                 | Self::Describe { .. }
                 | Self::Collections
-        )
+        ) || matches!(self, Self::Task(task) if task.is_read())
     }
 
     /// Whether the operation takes space in the long run; one that only reads takes none, and must not keep
@@ -421,6 +427,7 @@ impl Operation {
             Self::Batch(operations) if operations.iter().all(|operation| operation.growth() == Growth::Shrinks) => {
                 Growth::Shrinks
             }
+            Self::Task(task) => task.growth(),
             read if read.is_read() => Growth::Shrinks,
             _ => Growth::Grows,
         }
@@ -437,6 +444,7 @@ impl Operation {
                 Self::Delete { id, .. } | Self::Get { id, .. } => id.len(),
                 Self::GetMany { ids, .. } => ids.iter().map(String::len).sum(),
                 Self::Batch(operations) => operations.iter().map(Self::len).sum(),
+                Self::Task(task) => task.len(),
                 _ => 0,
             }
     }

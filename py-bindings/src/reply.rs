@@ -209,6 +209,7 @@ impl From<Answer> for Reply {
             Answer::Collection(info) => info.into(),
             Answer::Collections(infos) => infos.into(),
             Answer::Batch(answers) => Self::Answers(answers),
+            Answer::Task(answer) => Self::Json(serde_json::to_string(&answer).expect("an answer has a JSON text")),
         }
     }
 }

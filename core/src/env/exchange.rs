@@ -46,12 +46,12 @@ impl Exchange {
     /// Of the system; `InvalidInput` for a name that [`parts`] refuses.
     pub fn write(&self, name: &str, run: &str) -> io::Result<Draft> {
         let (directory, last) = self.place(name)?;
-        let draft = OsString::from(format!(".{last}.{run}"));
+        let hidden = OsString::from(format!(".{last}.{run}"));
         // Of an earlier try of the same run.
-        let _ = rustix::fs::unlinkat(&directory, &draft, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(&directory, &hidden, AtFlags::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&directory, &draft, flags, Mode::from_raw_mode(0o640))?);
-        Ok(Draft { directory, draft, name: last.into(), file: Some(file) })
+        let file = File::from(rustix::fs::openat(&directory, &hidden, flags, Mode::from_raw_mode(0o640))?);
+        Ok(Draft { directory, hidden, name: last.into(), file: Some(file) })
     }
 
     fn place<'a>(&self, name: &'a str) -> io::Result<(OwnedFd, &'a str)> {
@@ -85,7 +85,8 @@ pub fn parts(name: &str) -> Option<Vec<&str>> {
 #[derive(Debug)]
 pub struct Draft {
     directory: OwnedFd,
-    draft: OsString,
+    /// What it is called until then.
+    hidden: OsString,
     name: OsString,
     file: Option<File>,
 }
@@ -102,7 +103,7 @@ impl Draft {
     /// Of the system.
     pub fn finish(mut self) -> io::Result<()> {
         self.file().sync_all()?;
-        rustix::fs::renameat(&self.directory, &self.draft, &self.directory, &self.name)?;
+        rustix::fs::renameat(&self.directory, &self.hidden, &self.directory, &self.name)?;
         self.file = None;
         Ok(rustix::fs::fsync(&self.directory)?)
     }
@@ -111,7 +112,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if self.file.is_some() {
-            let _ = rustix::fs::unlinkat(&self.directory, &self.draft, AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&self.directory, &self.hidden, AtFlags::empty());
         }
     }
 }

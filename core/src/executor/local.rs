@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::engine::local::LocalEngine;
@@ -15,9 +16,9 @@ use crate::operation::{Answer, Operation, Version};
 use crate::options::Options;
 use crate::partition::feed::{self, Position};
 use crate::partition::{Limits, Partition};
-use crate::store;
+use crate::{store, task};
 
-use super::maintenance::Maintenance;
+use super::maintenance::{self, Maintenance};
 use super::rules::{Call, Rules};
 use super::{CallOptions, Change, Executor, FeedStart, Info, Pending, cursor};
 
@@ -33,6 +34,8 @@ const PARTITION_NAME: &str = "partition-0000";
 pub struct About {
     /// Tells this database's cursors from those of others.
     pub database: [u8; 16],
+    /// Tells the handle that owns it from every other one, so that its workers are known dead with it.
+    pub instance: u64,
     /// What answers reads.
     pub view: &'static str,
     /// What recovery found.
@@ -65,20 +68,22 @@ impl Local {
     ) -> Result<Self> {
         let limits = Limits { intake_bytes: options.intake_bytes, deadline: options.deadline };
         let partition = Arc::new(Partition::start(engine, Rules, env, limits)?);
-        let maintenance = Maintenance::start(Arc::clone(&partition))?;
+        maintenance::open_queues(&partition, about.instance)?;
+        let maintenance = Maintenance::start(Arc::clone(&partition), about.instance)?;
         let held = Mutex::new(Some(Held { _maintenance: maintenance, _lock: lock }));
         Ok(Self { partition, about, held })
     }
 
     /// Opens the database in `directory`, whose lock is held.
-    pub fn open(directory: &Path, lock: DirectoryLock, options: &Options, env: &Env) -> Result<Self> {
+    pub fn open(directory: &Path, lock: DirectoryLock, instance: u64, options: &Options, env: &Env) -> Result<Self> {
         let (engine, report) =
             LocalEngine::open(directory.join(PARTITION_NAME), options.local(lock.same_boot())?, env.clone())?;
         lock.settle();
         for finding in &report.findings {
             tracing::warn!(finding, "recovered");
         }
-        let about = About { database: engine.database(), view: options.view.name(), recovery: report.findings };
+        let (database, view) = (engine.database(), options.view.name());
+        let about = About { database, instance, view, recovery: report.findings };
         Self::start(Arc::new(engine), about, Some(lock), options, env)
     }
 
@@ -212,6 +217,10 @@ impl Executor for Local {
         })
     }
 
+    fn instance(&self) -> u64 {
+        self.about.instance
+    }
+
     fn check(&self) -> Result<Vec<String>> {
         self.check_open()?;
         self.partition.engine().check()
@@ -245,6 +254,10 @@ fn read(database: [u8; 16], engine: &dyn Engine, position: Position) -> Result<(
 
 fn change(database: [u8; 16], committed: feed::Committed) -> Result<Change> {
     let feed::Committed { position, time, event, value } = committed;
+    let document = |value: &Bytes| match task::id_of_task(&event.key) {
+        Some(id) => task::record::stored_task(id, value),
+        None => store::stored_document(value),
+    };
     Ok(Change {
         cursor: cursor::encode(database, PARTITION, position),
         collection: event.collection.to_string(),
@@ -252,6 +265,6 @@ fn change(database: [u8; 16], committed: feed::Committed) -> Result<Change> {
         kind: event.kind,
         version: Version(position.sequence),
         time,
-        document: value.as_ref().map(store::stored_document).transpose()?,
+        document: value.as_ref().map(document).transpose()?,
     })
 }

@@ -9,11 +9,14 @@ use parking_lot::{Condvar, Mutex};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operation::{Answer, CollectionInfo, Operation};
 use crate::partition::Partition;
+use crate::task::operation::{TaskAnswer, TaskOperation};
 
 use super::rules::{Call, Rules};
 
 /// How often it looks; well under the 10 s within which expired documents are swept.
 const EVERY: Duration = Duration::from_secs(1);
+/// One turn in so many looks at everything that is due, not only at what became due since the one before.
+const LOOK_AT_ALL: u64 = 60;
 /// How seldom, while something keeps failing: often enough for whatever else there is to do.
 const AT_MOST: Duration = Duration::from_secs(8);
 
@@ -46,16 +49,18 @@ impl Stop {
 }
 
 impl Maintenance {
-    /// Starts looking after `partition`.
-    pub fn start(partition: Arc<Partition<Rules>>) -> Result<Self> {
+    /// Starts looking after `partition`, for the handle `instance`.
+    pub fn start(partition: Arc<Partition<Rules>>, instance: u64) -> Result<Self> {
         let stop = Arc::new(Stop::default());
         let told = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("kappa-maintenance".into())
             .spawn(move || {
                 let mut pause = EVERY;
+                let mut queues = Queues::new(instance);
                 while told.wait(pause) {
-                    pause = match turn(&partition, &told) {
+                    let turned = turn(&partition, &told);
+                    pause = match turned.and(queues.turn(&partition, &told)) {
                         Ok(()) => EVERY,
                         Err(error) => {
                             // A later turn tries again; whatever is wrong, callers get it as their own answer.
@@ -99,11 +104,53 @@ fn turn(partition: &Partition<Rules>, stop: &Stop) -> Result<()> {
     ended
 }
 
+/// Tells the queue whose leases are worth nothing: those of the owner before, whose workers went with it.
+pub fn open_queues(partition: &Partition<Rules>, instance: u64) -> Result<()> {
+    repeat(partition, &Stop::default(), &Operation::Task(TaskOperation::Opened { instance }))
+}
+
+/// What the queues need once a second.
+#[derive(Debug)]
+struct Queues {
+    instance: u64,
+    /// What was due by then is done.
+    since: i64,
+    turns: u64,
+}
+
+impl Queues {
+    fn new(instance: u64) -> Self {
+        Self { instance, since: i64::MIN, turns: 0 }
+    }
+
+    fn turn(&mut self, partition: &Partition<Rules>, stop: &Stop) -> Result<()> {
+        // Leases and due times lie ahead when they are written, so nothing comes before what was seen; from time to time
+        // everything is looked at all the same.
+        let since = if self.turns.is_multiple_of(LOOK_AT_ALL) { i64::MIN } else { self.since };
+        let now = partition.now();
+        let call = Call::once(Operation::Task(TaskOperation::Overdue { since, instance: self.instance }));
+        let answer = partition.read(&call)?;
+        let Answer::Task(TaskAnswer::Overdue { queues, schedules, opened }) = answer else { return Ok(()) };
+        let mut ended = if opened { Ok(()) } else { open_queues(partition, self.instance) };
+        let queues = queues.into_iter().map(Some).chain(schedules.then_some(None));
+        for queue in queues {
+            let tick = Operation::Task(TaskOperation::Tick { queue, since });
+            ended = ended.and(repeat(partition, stop, &tick));
+        }
+        if ended.is_ok() {
+            self.turns += 1;
+            self.since = now;
+        }
+        ended
+    }
+}
+
 /// Runs `operation` until it has nothing more to do.
 fn repeat(partition: &Partition<Rules>, stop: &Stop, operation: &Operation) -> Result<()> {
     while !stop.asked() {
         let call = Call::once(operation.clone());
-        if partition.submit(call, None).wait()? != Answer::More(true) {
+        let answer = partition.submit(call, None).wait()?;
+        if !matches!(answer, Answer::More(true) | Answer::Task(TaskAnswer::More(true))) {
             break;
         }
     }

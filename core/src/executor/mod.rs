@@ -23,6 +23,7 @@ pub use pending::Pending;
 pub(crate) use pending::{Coming, block_on};
 
 use crate::engine::EventKind;
+use crate::env::Entropy;
 use crate::error::Result;
 use crate::operation::{Answer, Operation, Version};
 use crate::store::document::Document;
@@ -93,6 +94,13 @@ pub struct Info {
     pub owner_pid: u32,
 }
 
+/// A number for [`Executor::instance`]; below 2^53, so that every language holds it.
+pub fn draw_instance(entropy: &dyn Entropy) -> u64 {
+    let mut bytes = [0; 8];
+    entropy.fill(&mut bytes);
+    (u64::from_ne_bytes(bytes) >> 11).max(1)
+}
+
 /// Runs operations: in this process, or elsewhere.
 pub trait Executor: Send + Sync + fmt::Debug {
     /// Takes the operation in; its answer comes when it is durable.
@@ -108,6 +116,8 @@ pub trait Executor: Send + Sync + fmt::Debug {
     fn committed(&self) -> Pending<()>;
     /// Whether reads and writes are being answered.
     fn ready(&self) -> Result<()>;
+    /// Tells this handle from every other one; 0 for one that never owns the data.
+    fn instance(&self) -> u64;
     /// How the database stands.
     fn info(&self) -> Result<Info>;
     /// Reads everything that is stored and says in words what is damaged.

@@ -159,6 +159,11 @@ impl<'a> Transaction<'a> {
         self.sequence
     }
 
+    /// Chance, the same in every run of this operation.
+    pub fn seed(&self) -> u64 {
+        self.drawn.seed
+    }
+
     /// A new UUID v7 in creation order; the same one in every run of this operation.
     pub fn new_id(&mut self) -> Uuid {
         let n = self.ids;

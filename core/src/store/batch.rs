@@ -40,7 +40,12 @@ pub fn run(tx: &mut Transaction<'_>, operations: &[Operation]) -> Run<Answer> {
 }
 
 fn run_one(tx: &mut Transaction<'_>, operation: &Operation, n: u16) -> Run<Answer> {
-    if matches!(operation, Operation::BuildIndex { .. } | Operation::Sweep) {
+    let background = match operation {
+        Operation::BuildIndex { .. } | Operation::Sweep => true,
+        Operation::Task(task) => task.is_background(),
+        _ => false,
+    };
+    if background {
         return Err(Error::invalid("a batch holds no background work").into());
     }
     super::run_one(operation, tx, n)

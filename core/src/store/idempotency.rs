@@ -8,6 +8,7 @@ use crate::engine::{Direction, Sequence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operation::{Answer, CollectionName, Entry, Operation, Version};
 use crate::partition::{Halt, Run, Transaction};
+use crate::task;
 
 use super::document::Document;
 use super::{MAX_ANSWER_BYTES, batch, catalog, collection, damaged, expiry, get_all, keys};
@@ -40,6 +41,8 @@ pub(super) enum Kept {
     Again,
     /// Of each operation.
     Batch(Vec<Kept>),
+    /// Of a call of the queue.
+    Task(task::Kept),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -171,6 +174,7 @@ pub(super) fn keep(answer: &Answer) -> Kept {
         Answer::Deleted(deleted) => Kept::Deleted(*deleted),
         Answer::More(more) => Kept::More(*more),
         Answer::Batch(answers) => Kept::Batch(answers.iter().map(keep).collect()),
+        Answer::Task(answer) => Kept::Task(task::keep(answer)),
         Answer::Entry(_)
         | Answer::Entries(_)
         | Answer::Count(_)
@@ -191,6 +195,7 @@ pub(super) fn replay(tx: &mut Transaction<'_>, operation: &Operation, kept: Kept
         ) => written(tx, collection, &id, own),
         (Kept::Deleted(deleted), _) => Ok(Answer::Deleted(deleted)),
         (Kept::More(more), _) => Ok(Answer::More(more)),
+        (Kept::Task(kept), Operation::Task(operation)) => task::replay(tx, operation, kept).map(Answer::Task),
         (Kept::Again, Operation::Declare { collection, .. } | Operation::DropIndex { collection, .. }) => {
             catalog::describe(tx, collection)
         }

@@ -36,6 +36,7 @@ use crate::partition::{Halt, Run, Transaction};
 use document::Document;
 
 pub use idempotency::run_idempotent;
+pub use json_text::check as check_json;
 
 /// The collection whose documents are products.
 pub const PRODUCTS: &str = "products";
@@ -79,6 +80,7 @@ fn run_one(operation: &Operation, tx: &mut Transaction<'_>, n: u16) -> Run<Answe
         Operation::Batch(_) => Err(Error::invalid("a batch holds no batch").into()),
         Operation::BuildIndex { collection, index } => build::step(tx, collection, index),
         Operation::Sweep => expiry::sweep(tx),
+        Operation::Task(task) => crate::task::run(task, tx).map(Answer::Task),
     }
 }
 

@@ -1,4 +1,71 @@
-//! Tasks: what they do and what runs them.
+//! The rules of the queue.
 
+pub mod handle;
+pub mod json;
 pub mod kinds;
+pub mod model;
+pub mod operation;
+pub mod record;
 pub mod runner;
+
+mod cron;
+mod era;
+mod front;
+mod keep;
+mod keys;
+mod limits;
+mod list;
+mod place;
+mod planted;
+mod queue;
+mod schedule;
+mod step;
+mod tasks;
+mod tick;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, ErrorKind};
+use crate::partition::{Run, Transaction};
+
+use operation::{TaskAnswer, TaskOperation};
+
+pub use keep::{Kept, keep, replay};
+pub use keys::id_of_task;
+
+/// What `operation` does and answers.
+pub fn run(operation: &TaskOperation, tx: &mut Transaction<'_>) -> Run<TaskAnswer> {
+    // Two calls of one batch must not give out the same leases.
+    let seed = tx.seed() ^ (tx.written() as u64) << 32;
+    match operation {
+        TaskOperation::Enqueue(new) => tasks::enqueue(tx, new),
+        TaskOperation::EnqueueMany(tasks) => tasks::enqueue_many(tx, tasks),
+        TaskOperation::Get(id) => tasks::get(tx, *id),
+        TaskOperation::List(wanted) => list::page(tx, wanted),
+        TaskOperation::Work(wanted) => work::work(tx, wanted, seed),
+        TaskOperation::Renew { leases, lease_ms } => work::renew(tx, leases, *lease_ms),
+        TaskOperation::Progress { lease, progress } => work::progress(tx, lease, *progress),
+        TaskOperation::Cancel(id) => tasks::cancel(tx, *id),
+        TaskOperation::Retry(id) => tasks::retry(tx, *id),
+        TaskOperation::Redrive { queue, limit } => tasks::redrive(tx, queue, *limit),
+        TaskOperation::Remove(id) => tasks::remove(tx, *id),
+        TaskOperation::Drain { queue } => tasks::drain(tx, queue),
+        TaskOperation::Queues => queue::describe_all(tx),
+        TaskOperation::Queue { queue } => queue::describe(tx, queue),
+        TaskOperation::Configure { queue, settings } => queue::configure(tx, queue, settings),
+        TaskOperation::Pause { queue, paused } => queue::pause(tx, queue, *paused),
+        TaskOperation::Ready { queues } => work::ready(tx, queues),
+        TaskOperation::PutSchedule(schedule) => schedule::put(tx, schedule),
+        TaskOperation::RemoveSchedule { name } => schedule::remove(tx, name),
+        TaskOperation::Schedules => schedule::all(tx),
+        TaskOperation::Overdue { since, instance } => tick::overdue(tx, *since, *instance),
+        TaskOperation::Tick { queue, since } => tick::tick(tx, queue.as_deref(), *since),
+        TaskOperation::Opened { instance } => era::open(tx, *instance),
+    }
+}
+
+fn damaged() -> Error {
+    Error::new(ErrorKind::Damaged, "what is stored of a task cannot be read; restore a backup")
+}

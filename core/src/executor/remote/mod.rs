@@ -238,6 +238,10 @@ impl Executor for Remote {
         said::read::<Checked>(&body).map(|checked| checked.findings)
     }
 
+    fn instance(&self) -> u64 {
+        0
+    }
+
     fn close(&self) -> Result<()> {
         self.running()?.close();
         Ok(())

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::operation::{Answer, Operation};
 use crate::options::{Mode, Options};
 
-use super::{CallOptions, Change, Executor, FeedStart, Info, Pending};
+use super::{CallOptions, Change, Executor, FeedStart, Info, Pending, draw_instance};
 use client::Client;
 use owner::Owner;
 use role::{Found, Look};
@@ -32,6 +32,8 @@ use role::{Found, Look};
 pub struct Setting {
     /// The data directory.
     pub directory: PathBuf,
+    /// Tells this handle from every other one.
+    pub instance: u64,
     /// As given at open.
     pub options: Options,
     /// As given at open.
@@ -79,9 +81,8 @@ impl Share {
         } else {
             find(&setting, mode == Mode::Auto && !lost)?
         };
-        let Setting { directory, options, env } = &setting;
         let member = match found {
-            Found::Lock(lock) => Member::Owner(Owner::open(directory, lock, options, env)?),
+            Found::Lock(lock) => Member::Owner(Owner::open(&setting, lock)?),
             owner @ Found::Owner(_) => {
                 Member::Client(Client::start(setting.clone(), mode == Mode::Auto && !lost, Some(owner))?)
             }
@@ -108,9 +109,10 @@ impl Share {
             return Ok(child);
         }
         let may_own = self.setting.options.mode == Mode::Auto && !fork::engine_lost();
-        let client = Client::start(self.setting.clone(), may_own, None)?;
+        // Its workers are not those of the process that it was forked from.
+        let setting = Setting { instance: draw_instance(&*self.setting.env.entropy), ..self.setting.clone() };
+        let client = Client::start(setting.clone(), may_own, None)?;
         let member = Some(Member::Client(client));
-        let setting = self.setting.clone();
         let child = Self { setting, generation: fork::generation(), member, child: OnceLock::new() };
         // Another thread may have been faster; then this one is dropped.
         let _ = self.child.set(Arc::new(child));
@@ -242,6 +244,13 @@ impl Executor for Share {
             Place::Here(owner) => owner.local.info(),
             Place::There(client) => client.info(),
         }
+    }
+
+    fn instance(&self) -> u64 {
+        if self.generation == fork::generation() {
+            return self.setting.instance;
+        }
+        self.in_child().map_or(0, |child| child.instance())
     }
 
     fn check(&self) -> Result<Vec<String>> {

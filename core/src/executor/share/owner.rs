@@ -3,19 +3,18 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::env::lock::DirectoryLock;
-use crate::env::{Clock, Env, fork, socket};
+use crate::env::{Clock, fork, socket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Executor;
 use crate::executor::local::Local;
-use crate::options::Options;
 
+use super::Setting;
 use super::connection::Connection;
 
 /// Each takes two threads.
@@ -47,13 +46,14 @@ impl Owner {
     ///
     /// # Errors
     /// As opening the database alone. Without a socket it opens all the same: nobody else can share it then.
-    pub fn open(directory: &Path, lock: DirectoryLock, options: &Options, env: &Env) -> Result<Self> {
+    pub fn open(setting: &Setting, lock: DirectoryLock) -> Result<Self> {
+        let Setting { directory, instance, options, env } = setting;
         // Before the engine: clients that come while it recovers wait at the socket instead of asking again and again.
         let bound = socket::bind(directory)
             .inspect_err(|error| tracing::warn!(%error, "other processes cannot share the data directory"))
             .ok();
         fork::engine_started();
-        let local = Arc::new(Local::open(directory, lock, options, env)?);
+        let local = Arc::new(Local::open(directory, lock, *instance, options, env)?);
         let stores = socket::open_files(directory, STORE_FILE).into_iter().filter_map(fork::Guard::of_number).collect();
         let server = bound.map(|bound| Server::start(bound, Arc::clone(&local), stores));
         Ok(Self { local, server: Mutex::new(server.transpose()?), clock: Arc::clone(&env.clock) })

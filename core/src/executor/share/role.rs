@@ -280,9 +280,8 @@ fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<()> 
 
 /// Opens the database in this process and does what is under way here, each call as the one it was.
 fn take_over(client: &Client, lock: DirectoryLock) -> Result<()> {
-    let Setting { directory, options, env } = &client.setting;
-    tracing::info!(directory = %directory.display(), "this process takes over the data directory");
-    let owner = Arc::new(Owner::open(directory, lock, options, env)?);
+    tracing::info!(directory = %client.setting.directory.display(), "this process takes over the data directory");
+    let owner = Arc::new(Owner::open(&client.setting, lock)?);
     let mut state = client.state();
     if state.has_ended() {
         drop(state);

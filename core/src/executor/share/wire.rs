@@ -294,7 +294,7 @@ pub fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
             }
         }
         Answer::More(more) => out.extend_from_slice(&[tag::MORE, u8::from(*more)]),
-        Answer::Collection(_) | Answer::Collections(_) => {
+        Answer::Collection(_) | Answer::Collections(_) | Answer::Task(_) => {
             out.push(tag::OTHER);
             put_bytes(out, &serde_json::to_vec(answer).expect("an answer has a JSON text"));
         }

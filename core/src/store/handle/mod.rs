@@ -282,6 +282,7 @@ pub(crate) fn unexpected(answer: &Answer) -> Error {
         Answer::Collections(_) => "collections",
         Answer::Batch(_) => "batch",
         Answer::More(_) => "more",
+        Answer::Task(_) => "task",
     };
     Error::new(ErrorKind::Internal, "the answer does not fit its operation").with("answer", kind)
 }

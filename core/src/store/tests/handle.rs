@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::store::handle::{Batch, Collection, Products, Users, WriteOptions};
 
 fn open() -> Arc<dyn Executor> {
-    let about = About { database: [7; 16], view: "memory", recovery: Vec::new() };
+    let about = About { database: [7; 16], instance: 7, view: "memory", recovery: Vec::new() };
     let engine = Arc::new(MemoryEngine::default());
     Arc::new(Local::start(engine, about, None, &Options::default(), &Env::default()).unwrap())
 }

@@ -17,12 +17,14 @@ const COLLECTION: &str = "task_checkpoints";
 const KEPT_MS: u64 = 40 * 24 * 3_600 * 1_000;
 
 /// The checkpoint of one task.
+#[derive(Debug)]
 pub struct Checkpoint {
     id: String,
     version: Option<Version>,
 }
 
 /// Why a batch was not written.
+#[derive(Debug)]
 pub enum Refused {
     /// Another run of the task has written since: this one must stop.
     Overtaken(Failure),

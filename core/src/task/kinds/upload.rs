@@ -137,10 +137,11 @@ mod tests {
     #[test]
     fn a_run_that_was_overtaken_stops() {
         let stage = Stage::new(json!({"records": 300}));
-        let (mut late, state) = Checkpoint::find::<State>(&stage).map_err(|f| f.message).expect("none yet");
+        let (mut late, before) = Checkpoint::find::<State>(&stage).expect("none yet");
         assert!(Upload.run(&stage.again()).is_ok());
-        let operations = batch(stage.id(), state.done, 100).expect("documents");
-        let failure = Failure::from(late.write(&stage, operations, &State { done: 100 }).err().expect("refused"));
+        let operations = batch(stage.id(), before.done, 100).expect("documents");
+        let refused = late.write(&stage, operations, &State { done: 100 }).expect_err("the other run was later");
+        let failure = Failure::from(refused);
         assert_eq!((failure.code.as_str(), failure.retry), ("overtaken", false));
         assert_eq!(counts(stage.kappa()), [300; 3]);
     }

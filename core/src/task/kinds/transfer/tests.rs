@@ -35,7 +35,7 @@ impl Place {
         self.kinds.run("import", stage)
     }
 
-    fn failure(&self, text: &str, params: Value) -> Failure {
+    fn failure(&self, text: &str, params: &Value) -> Failure {
         let name = params["file"].as_str().expect("a name");
         self.write(name, text);
         self.import(&Stage::new(params.clone())).expect_err(text)
@@ -95,7 +95,7 @@ fn a_wrong_line_is_named_and_ends_the_import() {
         ("", csv.clone(), 1, "begins with the names"),
         (quoted.as_str(), csv, 3, "1 MiB"),
     ] {
-        let failure = place.failure(text, params);
+        let failure = place.failure(text, &params);
         assert_eq!((failure.code.as_str(), failure.retry), ("invalid_line", false), "{failure}");
         let named = failure.message.starts_with(&format!("line {line}: ")) && failure.message.contains(word);
         assert!(named, "{line} {word}: {failure}");
@@ -124,8 +124,8 @@ fn documents_that_are_there_are_refused_left_or_replaced() {
 #[test]
 fn another_run_goes_on_behind_the_last_batch() {
     let place = Place::new();
-    let lines: String = (0..950).map(|n| format!("{{\"n\":{n}}}\n")).collect();
-    place.write("f.jsonl", &lines);
+    let lines: Vec<String> = (0..950).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    place.write("f.jsonl", &lines.concat());
     let stage = Stage::new(json!({"collection": "a", "file": "f.jsonl"})).cancelled_after(3);
     assert_eq!(place.import(&stage), Err(Failure::cancelled()));
     assert_eq!(texts(stage.kappa(), "a").len(), 600);

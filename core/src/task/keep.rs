@@ -1,0 +1,113 @@
+//! What is kept of an answer, so that a call which is repeated gets it again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::partition::{Run, Transaction};
+
+use super::model::{Claimed, Enqueued, EnqueuedId, Lease, Renewal, TaskId, Verdict, Worked};
+use super::operation::{TaskAnswer, TaskOperation};
+use super::{damaged, queue, schedule, tasks, work};
+
+/// What is kept. Tasks are read again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Kept {
+    /// Of `Enqueue`.
+    Enqueued { id: TaskId, existing: bool },
+    /// Of `EnqueueMany`.
+    EnqueuedMany(Vec<EnqueuedId>),
+    /// Of `Cancel` and `Retry`.
+    Changed { id: TaskId, changed: bool },
+    /// Of `Work`.
+    Worked { verdicts: Vec<Verdict>, claimed: Vec<Lease> },
+    /// Of `Renew`.
+    Renewed(Vec<Renewal>),
+    /// Of `Progress`.
+    Progress(Renewal),
+    /// Of `Remove` and `RemoveSchedule`.
+    Removed(bool),
+    /// Of `Redrive`.
+    Redriven(u64),
+    /// Of what runs in steps.
+    More(bool),
+    /// Given afresh.
+    Again,
+}
+
+/// What is kept of `answer`.
+pub fn keep(answer: &TaskAnswer) -> Kept {
+    match answer {
+        TaskAnswer::Enqueued(added) => Kept::Enqueued { id: added.task.id, existing: added.existing },
+        TaskAnswer::EnqueuedMany(added) => Kept::EnqueuedMany(added.clone()),
+        TaskAnswer::Changed { task, changed } => Kept::Changed { id: task.id, changed: *changed },
+        TaskAnswer::Worked(worked) => Kept::Worked {
+            verdicts: worked.verdicts.clone(),
+            claimed: worked.claimed.iter().map(|claimed| claimed.lease).collect(),
+        },
+        TaskAnswer::Renewed(renewals) => Kept::Renewed(renewals.clone()),
+        TaskAnswer::Progress(renewal) => Kept::Progress(*renewal),
+        TaskAnswer::Removed(removed) => Kept::Removed(*removed),
+        TaskAnswer::Redriven(count) => Kept::Redriven(*count),
+        TaskAnswer::More(more) => Kept::More(*more),
+        TaskAnswer::Task(_)
+        | TaskAnswer::Page(_)
+        | TaskAnswer::Queue(_)
+        | TaskAnswer::Queues(_)
+        | TaskAnswer::Ready(_)
+        | TaskAnswer::Schedule(_)
+        | TaskAnswer::Schedules(_)
+        | TaskAnswer::Overdue { .. } => Kept::Again,
+    }
+}
+
+/// The answer of `operation` again. Of tasks that were claimed only those whose lease is still the same one: the others were
+/// taken back meanwhile, and nothing of them would be accepted.
+pub fn replay(tx: &mut Transaction<'_>, operation: &TaskOperation, kept: Kept) -> Run<TaskAnswer> {
+    Ok(match kept {
+        Kept::Enqueued { id, existing } => {
+            let task = task(tx, id, operation)?;
+            TaskAnswer::Enqueued(Box::new(Enqueued { task, existing }))
+        }
+        Kept::EnqueuedMany(added) => TaskAnswer::EnqueuedMany(added),
+        Kept::Changed { id, changed } => TaskAnswer::Changed { task: Box::new(task(tx, id, operation)?), changed },
+        Kept::Worked { verdicts, claimed } => {
+            let mut again = Vec::with_capacity(claimed.len());
+            for lease in claimed {
+                let Some(record) = tasks::load(tx, lease.task)? else { continue };
+                let Some((_, expires_at)) = work::lease_of(lease.task, &record).filter(|(held, _)| *held == lease)
+                else {
+                    continue;
+                };
+                again.push(Claimed { task: tasks::render(tx, lease.task, record)?, lease, expires_at });
+            }
+            TaskAnswer::Worked(Worked { verdicts, claimed: again })
+        }
+        Kept::Renewed(renewals) => TaskAnswer::Renewed(renewals),
+        Kept::Progress(renewal) => TaskAnswer::Progress(renewal),
+        Kept::Removed(removed) => TaskAnswer::Removed(removed),
+        Kept::Redriven(count) => TaskAnswer::Redriven(count),
+        Kept::More(more) => TaskAnswer::More(more),
+        Kept::Again => match operation {
+            TaskOperation::Configure { queue, .. } | TaskOperation::Pause { queue, .. } => queue::describe(tx, queue)?,
+            TaskOperation::PutSchedule(wanted) => schedule::describe(tx, &wanted.name)?,
+            read if read.is_read() => super::run(read, tx)?,
+            _ => return Err(damaged().into()),
+        },
+    })
+}
+
+/// The task as it is by now; one that was forgotten since, as it was asked for.
+fn task(tx: &mut Transaction<'_>, id: TaskId, operation: &TaskOperation) -> Run<super::model::Task> {
+    if let Some(record) = tasks::load(tx, id)? {
+        return tasks::render(tx, id, record);
+    }
+    match operation {
+        TaskOperation::Enqueue(new) => {
+            let settings = super::model::QueueSettings::default();
+            Ok(super::step::enqueue(new, 0, &settings, tx.now())?.into_task(id, Some(new.params.clone())))
+        }
+        _ => {
+            let error = crate::error::Error::new(crate::error::ErrorKind::NotFound, "the task was removed since");
+            Err(error.with("task", id).into())
+        }
+    }
+}

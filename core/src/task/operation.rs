@@ -1,0 +1,228 @@
+//! Every call of the queue as data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Growth;
+
+use super::model::{
+    Enqueued, EnqueuedId, Lease, NewTask, Outcome, QueueInfo, QueueSettings, Readiness, Renewal, Schedule,
+    ScheduleInfo, Task, TaskId, TaskList, TaskPage, Work, Worked,
+};
+
+/// One call of the queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskOperation {
+    /// Adds a task.
+    Enqueue(Box<NewTask>),
+    /// Adds at most 1 000 tasks, all or none.
+    EnqueueMany(Vec<NewTask>),
+    /// One task.
+    Get(TaskId),
+    /// One page of tasks.
+    List(TaskList),
+    /// Reports runs that ended, and claims tasks.
+    Work(Box<Work>),
+    /// Renews at most 1 000 leases.
+    Renew {
+        /// Which ones.
+        leases: Vec<Lease>,
+        /// How long they hold from now on; 30 s where it is 0.
+        lease_ms: u64,
+    },
+    /// Says how far a run is.
+    Progress {
+        /// Which run.
+        lease: Lease,
+        /// From 0 to 1.
+        progress: f64,
+    },
+    /// Cancels a task: one that waits at once, one that runs as soon as its worker stops.
+    Cancel(TaskId),
+    /// Brings a task back that failed for good or was cancelled, or lets a delayed one run at once.
+    Retry(TaskId),
+    /// Brings back at most so many dead letters of a queue, oldest first; 1 000 at most.
+    Redrive {
+        /// Which queue.
+        queue: String,
+        /// How many.
+        limit: usize,
+    },
+    /// Forgets a task that does not run.
+    Remove(TaskId),
+    /// Cancels some of what waits or is delayed.
+    Drain {
+        /// In which queue.
+        queue: String,
+    },
+    /// Every queue as it stands.
+    Queues,
+    /// One queue as it stands.
+    Queue {
+        /// Its name.
+        queue: String,
+    },
+    /// Sets what holds for a queue.
+    Configure {
+        /// Its name.
+        queue: String,
+        /// What holds from now on.
+        settings: QueueSettings,
+    },
+    /// Stops workers from getting anything of a queue, or lets them again.
+    Pause {
+        /// Its name.
+        queue: String,
+        /// Which of the two.
+        paused: bool,
+    },
+    /// Whether a claim would find something.
+    Ready {
+        /// In which queues.
+        queues: Vec<String>,
+    },
+    /// Sets a schedule.
+    PutSchedule(Box<Schedule>),
+    /// Ends a schedule; what it enqueued stays.
+    RemoveSchedule {
+        /// Its name.
+        name: String,
+    },
+    /// Every schedule as it stands.
+    Schedules,
+    /// What time alone has made due; asked for by Kappa itself.
+    Overdue {
+        /// What was due earlier is known to be done.
+        since: i64,
+        /// The handle that owns the partition.
+        instance: u64,
+    },
+    /// Does some of it; asked for by Kappa itself.
+    Tick {
+        /// In which queue; schedules where none is named.
+        queue: Option<String>,
+        /// As for `Overdue`.
+        since: i64,
+    },
+    /// The partition was opened: leases of the owner before end, all others gain their time once more. Asked for by Kappa itself.
+    Opened {
+        /// The handle that owns it now.
+        instance: u64,
+    },
+}
+
+/// What a call of the queue gives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskAnswer {
+    /// Of `Enqueue`.
+    Enqueued(Box<Enqueued>),
+    /// Of `EnqueueMany`, in order.
+    EnqueuedMany(Vec<EnqueuedId>),
+    /// Of `Get`.
+    Task(Option<Box<Task>>),
+    /// Of `Cancel` and `Retry`: the task as it stands now, and whether the call changed it.
+    Changed {
+        /// The task.
+        task: Box<Task>,
+        /// Whether it was in a state in which the call makes sense.
+        changed: bool,
+    },
+    /// Of `List`.
+    Page(TaskPage),
+    /// Of `Work`.
+    Worked(Worked),
+    /// Of `Renew`, in order.
+    Renewed(Vec<Renewal>),
+    /// Of `Progress`.
+    Progress(Renewal),
+    /// Of `Remove` and `RemoveSchedule`: whether there was one.
+    Removed(bool),
+    /// Of `Redrive`: how many came back.
+    Redriven(u64),
+    /// Of `Queue`, `Configure` and `Pause`.
+    Queue(Box<QueueInfo>),
+    /// Of `Queues`.
+    Queues(Vec<QueueInfo>),
+    /// Of `Ready`.
+    Ready(Readiness),
+    /// Of `PutSchedule`.
+    Schedule(Box<ScheduleInfo>),
+    /// Of `Schedules`.
+    Schedules(Vec<ScheduleInfo>),
+    /// Of `Overdue`.
+    Overdue {
+        /// Queues with something to do.
+        queues: Vec<String>,
+        /// Whether a schedule has something to do.
+        schedules: bool,
+        /// Whether the partition's owner is known to the queue; `Opened` tells it.
+        opened: bool,
+    },
+    /// Of `Drain`, `Tick` and `Opened`: whether there is more to do.
+    More(bool),
+}
+
+impl TaskOperation {
+    /// Whether it can never write.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Get(_)
+                | Self::List(_)
+                | Self::Queues
+                | Self::Queue { .. }
+                | Self::Ready { .. }
+                | Self::Schedules
+                | Self::Overdue { .. }
+        )
+    }
+
+    /// Whether only Kappa itself asks for it.
+    pub fn is_background(&self) -> bool {
+        matches!(self, Self::Overdue { .. } | Self::Tick { .. } | Self::Opened { .. })
+    }
+
+    /// Whether it takes space in the long run. What ends tasks must go on when the disk is full, or nothing ever would.
+    pub fn growth(&self) -> Growth {
+        match self {
+            Self::Enqueue(_)
+            | Self::EnqueueMany(_)
+            | Self::Configure { .. }
+            | Self::PutSchedule(_)
+            | Self::Retry(_)
+            | Self::Redrive { .. } => Growth::Grows,
+            _ => Growth::Shrinks,
+        }
+    }
+
+    /// The bytes it holds while it waits to be run, near enough for a bound.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Enqueue(task) => task.len(),
+            Self::EnqueueMany(tasks) => tasks.iter().map(NewTask::len).sum(),
+            Self::Work(work) => work.reports.iter().map(|report| report.outcome.len()).sum(),
+            Self::Renew { leases, .. } => leases.len() * size_of::<Lease>(),
+            Self::PutSchedule(schedule) => schedule.task.len() + schedule.cron.len(),
+            _ => 0,
+        }
+    }
+
+    /// Never: every operation takes some room.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl Outcome {
+    /// The bytes of what it says, near enough for a bound.
+    pub(crate) fn len(&self) -> usize {
+        const FIXED: usize = 64;
+        FIXED
+            + match self {
+                Self::Completed { result } => result.len(),
+                Self::Failed { error, .. } => error.len(),
+                Self::Released | Self::Cancelled => 0,
+            }
+    }
+}

@@ -1,0 +1,222 @@
+//! Single tasks: enqueue, read, cancel, bring back, remove.
+
+use bytes::Bytes;
+
+use crate::engine::{Direction, EventKind};
+use crate::error::{Error, ErrorKind};
+use crate::partition::{Halt, Run, Transaction};
+
+use super::json::Json;
+use super::model::{Enqueued, EnqueuedId, NewTask, Task, TaskId, TaskState};
+use super::operation::TaskAnswer;
+use super::place::{self, Told};
+use super::queue::{self, Queue};
+use super::record::{Params, Record};
+use super::{damaged, front, keys, limits, step};
+
+/// Ids carry their partition in so many of their lowest values; a database has one partition.
+const PARTITIONS_IN_ID: u64 = 1_024;
+const PARTITION: u64 = 0;
+/// A step of draining or redriving ends once it has written this much.
+const STEP_BYTES: usize = 256 << 10;
+
+/// The task `id`.
+pub fn load(tx: &mut Transaction<'_>, id: TaskId) -> Run<Option<Record>> {
+    let stored = tx.get(&keys::task(id))?;
+    Ok(stored.map(|stored| Record::decode(&stored.value)).transpose()?)
+}
+
+/// The task as callers see it.
+pub fn render(tx: &mut Transaction<'_>, id: TaskId, record: Record) -> Run<Task> {
+    let apart = match record.params {
+        Params::Inline(_) => None,
+        Params::Apart => Some(Json::from_stored(tx.get(&keys::params(id))?.ok_or_else(damaged)?.value)),
+    };
+    Ok(record.into_task(id, apart))
+}
+
+/// What became of a task that was to be added.
+struct Added {
+    id: TaskId,
+    record: Record,
+    existing: bool,
+}
+
+/// Adds a task.
+pub fn enqueue(tx: &mut Transaction<'_>, new: &NewTask) -> Run<TaskAnswer> {
+    let queue = queue::load_or_add(tx, &new.queue)?;
+    let Added { id, record, existing } = add(tx, new, &queue, None)?;
+    let apart = (record.params == Params::Apart && !existing).then(|| new.params.clone());
+    let task = if existing { render(tx, id, record)? } else { record.into_task(id, apart) };
+    Ok(TaskAnswer::Enqueued(Box::new(Enqueued { task, existing })))
+}
+
+/// Adds tasks, all or none.
+pub fn enqueue_many(tx: &mut Transaction<'_>, tasks: &[NewTask]) -> Run<TaskAnswer> {
+    limits::check_many(tasks.len())?;
+    let mut added = Vec::with_capacity(tasks.len());
+    let mut known: Option<(&str, Queue)> = None;
+    for (n, new) in tasks.iter().enumerate() {
+        let place = |halt| match halt {
+            Halt::Refused(error) => error.with("task", n).into(),
+            Halt::NeedsRead => halt,
+        };
+        let queue = match known.take() {
+            Some((name, queue)) if name == new.queue => queue,
+            _ => queue::load_or_add(tx, &new.queue).map_err(place)?,
+        };
+        let one = add(tx, new, &queue, None).map_err(place)?;
+        added.push(EnqueuedId { id: one.id, existing: one.existing });
+        known = Some((&new.queue, queue));
+    }
+    Ok(TaskAnswer::EnqueuedMany(added))
+}
+
+/// Adds the task of a schedule; its number, and whether its unique key was free.
+pub fn enqueue_scheduled(tx: &mut Transaction<'_>, new: &NewTask, firing: (&str, i64)) -> Run<EnqueuedId> {
+    let queue = queue::load_or_add(tx, &new.queue)?;
+    let added = add(tx, new, &queue, Some(firing))?;
+    Ok(EnqueuedId { id: added.id, existing: added.existing })
+}
+
+fn add(tx: &mut Transaction<'_>, new: &NewTask, queue: &Queue, firing: Option<(&str, i64)>) -> Run<Added> {
+    let mut record = step::enqueue(new, queue.number, &queue.settings, tx.now())?;
+    if let Some((schedule, slot)) = firing {
+        record.schedule = Some(schedule.to_owned());
+        if new.delay_ms.is_none() {
+            // The slot, however late it comes, so that the handler knows which time it runs for.
+            (record.due, record.ready) = (slot, slot);
+        }
+    }
+    if let Some(unique) = &new.unique
+        && let Some(id) = holder(tx, queue.number, unique)?
+    {
+        let record = load(tx, id)?.ok_or_else(damaged)?;
+        return Ok(Added { id, record, existing: true });
+    }
+    if let Some(limit) = queue.settings.max_length {
+        let waiting = queue::count(tx, queue.number, TaskState::Waiting)?;
+        if waiting + queue::count(tx, queue.number, TaskState::Delayed)? >= limit {
+            return Err(step::full(&new.queue, limit).into());
+        }
+    }
+    let id = next_id(tx)?;
+    place::add(tx, id, &record, &new.params)?;
+    Ok(Added { id, record, existing: false })
+}
+
+fn holder(tx: &mut Transaction<'_>, queue: u16, unique: &str) -> Run<Option<TaskId>> {
+    let stored = tx.get(&keys::unique(queue, unique))?;
+    let id = stored.map(|stored| stored.value[..].try_into().map(u64::from_be_bytes).map_err(|_| damaged()));
+    Ok(id.transpose()?)
+}
+
+fn next_id(tx: &mut Transaction<'_>) -> Run<TaskId> {
+    let stored = tx.get(&keys::next_task())?;
+    let number =
+        stored.map_or(Ok(1), |next| next.value[..].try_into().map(u64::from_be_bytes).map_err(|_| damaged()))?;
+    tx.put(keys::next_task(), Bytes::copy_from_slice(&(number + 1).to_be_bytes()))?;
+    Ok(number * PARTITIONS_IN_ID + PARTITION)
+}
+
+/// Reads one task.
+pub fn get(tx: &mut Transaction<'_>, id: TaskId) -> Run<TaskAnswer> {
+    let Some(record) = load(tx, id)? else { return Ok(TaskAnswer::Task(None)) };
+    Ok(TaskAnswer::Task(Some(Box::new(render(tx, id, record)?))))
+}
+
+/// Cancels one task.
+pub fn cancel(tx: &mut Transaction<'_>, id: TaskId) -> Run<TaskAnswer> {
+    let now = tx.now();
+    change(tx, id, |_, old| Ok(step::cancel(old, now)))
+}
+
+/// Brings one task back, or lets it run now.
+pub fn retry(tx: &mut Transaction<'_>, id: TaskId) -> Run<TaskAnswer> {
+    let now = tx.now();
+    change(tx, id, |tx, old| {
+        let Some(new) = step::retry(old.clone(), now) else { return Ok(None) };
+        if let Some(unique) = new.unique.as_ref().filter(|_| !place::holds_unique(&old))
+            && let Some(other) = holder(tx, new.queue, unique)?
+        {
+            let error = Error::new(ErrorKind::AlreadyExists, "another task has the unique key of this one by now");
+            return Err(error.with("unique", unique).with("task", other).into());
+        }
+        Ok(Some(new))
+    })
+}
+
+fn change(
+    tx: &mut Transaction<'_>,
+    id: TaskId,
+    step: impl FnOnce(&mut Transaction<'_>, Record) -> Run<Option<Record>>,
+) -> Run<TaskAnswer> {
+    let Some(old) = load(tx, id)? else {
+        return Err(Error::new(ErrorKind::NotFound, "no such task").with("task", id).into());
+    };
+    let new = step(tx, old.clone())?;
+    let changed = new.is_some();
+    if let Some(new) = &new {
+        place::replace(tx, id, &old, new, Told::Yes(EventKind::Updated))?;
+    }
+    let task = render(tx, id, new.unwrap_or(old))?;
+    Ok(TaskAnswer::Changed { task: Box::new(task), changed })
+}
+
+/// Forgets one task.
+pub fn remove(tx: &mut Transaction<'_>, id: TaskId) -> Run<TaskAnswer> {
+    let Some(old) = load(tx, id)? else { return Ok(TaskAnswer::Removed(false)) };
+    if old.state == TaskState::Active {
+        let error = Error::invalid("a task that runs cannot be removed; cancel it first");
+        return Err(error.with("task", id).into());
+    }
+    place::remove(tx, id, &old)?;
+    Ok(TaskAnswer::Removed(true))
+}
+
+/// Brings back dead letters of a queue, oldest first; those whose unique key another task has by now stay.
+pub fn redrive(tx: &mut Transaction<'_>, name: &str, limit: usize) -> Run<TaskAnswer> {
+    limits::check_many(limit)?;
+    let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::Redriven(0)) };
+    let found = tx.scan(&keys::entries(queue.number, TaskState::Failed), Direction::Forward, limit)?;
+    let mut redriven = 0;
+    for entry in &found {
+        if tx.written() >= STEP_BYTES {
+            break;
+        }
+        let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+        match retry(tx, id) {
+            Ok(TaskAnswer::Changed { changed: true, .. }) => redriven += 1,
+            Err(Halt::Refused(error)) if error.kind() == ErrorKind::AlreadyExists => {}
+            other => {
+                other?;
+            }
+        }
+    }
+    Ok(TaskAnswer::Redriven(redriven))
+}
+
+/// Cancels some of what waits or is delayed.
+pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
+    let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::More(false)) };
+    for state in [TaskState::Waiting, TaskState::Delayed] {
+        loop {
+            let range = match state {
+                TaskState::Waiting => front::load(tx, queue.number)?.waiting(queue.number),
+                _ => keys::entries(queue.number, state),
+            };
+            let found = tx.scan(&range, Direction::Forward, limits::MAX_TASKS)?;
+            if found.is_empty() {
+                break;
+            }
+            for entry in &found {
+                if tx.written() >= STEP_BYTES {
+                    return Ok(TaskAnswer::More(true));
+                }
+                let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+                cancel(tx, id)?;
+            }
+        }
+    }
+    Ok(TaskAnswer::More(false))
+}

@@ -1,0 +1,188 @@
+//! What time alone does to tasks: some become due, leases end, and what has been kept long enough goes.
+
+use bytes::Bytes;
+
+use crate::engine::{Direction, EventKind, KeyRange};
+use crate::error::ErrorKind;
+use crate::partition::{Halt, Run, Transaction};
+
+use super::front::{self, Front};
+use super::model::TaskState;
+use super::operation::TaskAnswer;
+use super::place::{self, Told};
+use super::queue::{self, Queue};
+use super::record::Record;
+use super::step::{self, Era};
+use super::{damaged, era, keys, schedule, tasks, work};
+
+/// One step takes back at most so many tasks,
+const LEASES: usize = 256;
+/// and forgets at most so many.
+const FORGOTTEN: usize = 1_000;
+/// A step ends once it has written this much.
+const STEP_BYTES: usize = 256 << 10;
+
+/// Where there is something to do; a read, so that an idle database writes nothing.
+pub fn overdue(tx: &mut Transaction<'_>, since: i64, instance: u64) -> Run<TaskAnswer> {
+    let now = tx.now();
+    let all = queue::all(tx)?;
+    let opened = era::is_begun(tx, instance, all.len())?;
+    let mut queues = Vec::new();
+    for (name, queue) in all {
+        let front = front::load(tx, queue.number)?;
+        let ranges = [front.due(queue.number, now), ended(&queue, since, now)];
+        let mut found = false;
+        for range in ranges {
+            found = found || !tx.scan(&range, Direction::Forward, 1)?.is_empty();
+        }
+        for state in [TaskState::Completed, TaskState::Failed, TaskState::Cancelled] {
+            found = found || surplus(tx, &queue, state)? > 0;
+        }
+        if found {
+            queues.push(name);
+        }
+    }
+    let schedules = !tx.scan(&keys::slots_by(now), Direction::Forward, 1)?.is_empty();
+    Ok(TaskAnswer::Overdue { queues, schedules, opened })
+}
+
+/// One step in one queue, or of the schedules.
+pub fn tick(tx: &mut Transaction<'_>, queue: Option<&str>, since: i64) -> Run<TaskAnswer> {
+    let Some(name) = queue else { return schedule::fire_due(tx).map(TaskAnswer::More) };
+    let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::More(false)) };
+    let due = promote(tx, queue.number)?;
+    let leases = end_leases(tx, &queue, since)?;
+    let mut kept_too_long = false;
+    for state in [TaskState::Completed, TaskState::Failed, TaskState::Cancelled] {
+        kept_too_long |= tx.written() >= STEP_BYTES || forget(tx, &queue, state)?;
+    }
+    Ok(TaskAnswer::More(due || leases || kept_too_long))
+}
+
+fn promote(tx: &mut Transaction<'_>, queue: u16) -> Run<bool> {
+    let front = front::load(tx, queue)?;
+    if work::promote(tx, queue, &front)? {
+        let front = Front { promoted: tx.now(), ..front::load(tx, queue)? };
+        front::save(tx, queue, &front)?;
+    }
+    Ok(!tx.scan(&front.due(queue, tx.now()), Direction::Forward, 1)?.is_empty())
+}
+
+/// Leases of the queue that ended by now, by what their entries say.
+fn ended(queue: &Queue, since: i64, now: i64) -> KeyRange {
+    keys::entries_between(queue.number, TaskState::Active, since, now)
+}
+
+fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> {
+    let range = ended(queue, since, tx.now());
+    let era = era::load(tx)?;
+    let found = tx.scan(&range, Direction::Forward, LEASES)?;
+    for entry in &found {
+        if tx.written() >= STEP_BYTES {
+            return Ok(true);
+        }
+        match end_lease(tx, &entry.key, &era) {
+            // A task that cannot be read must not keep the others from coming back.
+            Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => {
+                tracing::error!(%error, queue = queue.number, "a task with a lease cannot be read");
+            }
+            other => other?,
+        }
+    }
+    Ok(found.len() == LEASES)
+}
+
+fn end_lease(tx: &mut Transaction<'_>, entry: &Bytes, era: &Era) -> Run<()> {
+    let (_, id) = keys::split_entry(entry).ok_or_else(damaged)?;
+    let Some(old) = tasks::load(tx, id)?.filter(|old| place::entry(id, old) == *entry) else {
+        return tx.delete(entry.clone());
+    };
+    match step::expire(old.clone(), era, tx.now()) {
+        Some(new) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated)),
+        // Otherwise it would stand before all others until it ends.
+        None => place::replace(tx, id, &old, &prolonged(&old, era), Told::No),
+    }
+}
+
+/// The task with its lease as the era has it.
+fn prolonged(old: &Record, era: &Era) -> Record {
+    let mut new = old.clone();
+    if let Some(held) = &mut new.lease {
+        held.expires = step::lease_end(held, era);
+    }
+    new
+}
+
+/// Ends leases whose workers died with the owner before; whether there are more.
+pub fn end_leases_of_the_dead(tx: &mut Transaction<'_>, queue: u16, era: &Era) -> Run<bool> {
+    let mut rest = keys::entries(queue, TaskState::Active);
+    loop {
+        let found = tx.scan(&rest, Direction::Forward, LEASES)?;
+        for entry in &found {
+            if tx.written() >= STEP_BYTES {
+                return Ok(true);
+            }
+            let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+            let old = tasks::load(tx, id)?;
+            let dead = |record: &Record| record.lease.is_some_and(|held| step::lease_end(&held, era) <= era.opened);
+            if old.as_ref().is_some_and(dead) {
+                end_lease(tx, &entry.key, era)?;
+            }
+        }
+        let Some(last) = found.last().filter(|_| found.len() == LEASES) else { return Ok(false) };
+        rest.start = front::behind(&last.key);
+    }
+}
+
+/// Tasks that ended and have not been looked at because of their age yet.
+fn kept(tx: &mut Transaction<'_>, queue: u16, state: TaskState) -> Run<KeyRange> {
+    let range = keys::entries(queue, state);
+    let start = tx.get(&keys::trimmed(queue, state))?.map(|stored| stored.value);
+    Ok(KeyRange { start: start.unwrap_or(range.start), end: range.end })
+}
+
+/// How many tasks of a state are to be forgotten, as far as one step would see.
+fn surplus(tx: &mut Transaction<'_>, queue: &Queue, state: TaskState) -> Run<usize> {
+    let settings = &queue.settings;
+    let (keep_ms, keep_count) = match state {
+        TaskState::Failed => (settings.keep_failed_ms, u64::MAX),
+        _ => (settings.keep_ms, settings.keep_count),
+    };
+    let count = queue::count(tx, queue.number, state)?;
+    if count > keep_count {
+        return Ok(usize::try_from(count - keep_count).unwrap_or(usize::MAX));
+    }
+    if count == 0 {
+        return Ok(0);
+    }
+    let until = tx.now().saturating_sub_unsigned(keep_ms);
+    let range = kept(tx, queue.number, state)?;
+    let old = |at: i64| at <= until;
+    let first = tx.scan(&range, Direction::Forward, 1)?;
+    let first = first.first().and_then(|entry| keys::split_entry(&entry.key));
+    if !first.is_some_and(|(at, _)| old(at)) {
+        return Ok(0);
+    }
+    let found = tx.scan(&range, Direction::Forward, FORGOTTEN)?;
+    Ok(found.iter().filter_map(|entry| keys::split_entry(&entry.key)).take_while(|(at, _)| old(*at)).count())
+}
+
+/// Forgets tasks of a state that were kept long enough; whether there are more.
+fn forget(tx: &mut Transaction<'_>, queue: &Queue, state: TaskState) -> Run<bool> {
+    let surplus = surplus(tx, queue, state)?;
+    if surplus == 0 {
+        return Ok(false);
+    }
+    let range = kept(tx, queue.number, state)?;
+    let found = tx.scan(&range, Direction::Forward, surplus.min(FORGOTTEN))?;
+    for entry in &found {
+        let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+        place::forget(tx, queue.number, state, entry, id)?;
+    }
+    // Behind here, so that the next step does not walk over what this one removed. Tasks end in the order of time, so
+    // that none comes before it.
+    if let Some(last) = found.last() {
+        tx.put(keys::trimmed(queue.number, state), front::behind(&last.key))?;
+    }
+    Ok(surplus > FORGOTTEN || found.len() == FORGOTTEN)
+}

@@ -1,0 +1,306 @@
+//! What workers tell and ask: runs that ended, tasks to run, leases that go on.
+
+use bytes::Bytes;
+
+use crate::engine::{Direction, EventKind, KeyValue};
+use crate::error::Error;
+use crate::partition::{Halt, Run, Transaction};
+
+use super::front::{self, Front};
+use super::model::{Claimed, Lease, Rate, Readiness, Renewal, Report, TaskId, TaskState, Token, Verdict, Work, Worked};
+use super::operation::TaskAnswer;
+use super::place::{self, Told};
+use super::queue::{self, Queue};
+use super::record::Record;
+use super::step::{self, Era, Grant};
+use super::{damaged, era, keys, limits, tasks};
+
+/// A claim ends once its operation has written this much, well below what one may,
+const CLAIM_BYTES: usize = 512 << 10;
+/// or once the parameters it answers weigh this much.
+const ANSWER_BYTES: usize = 4 << 20;
+/// A claim promotes at most so many tasks that became due; the tick does the rest.
+const PROMOTED: usize = 256;
+/// A call names at most so many queues.
+const MAX_CLAIM_QUEUES: usize = 100;
+
+/// Takes reports, and claims tasks.
+pub fn work(tx: &mut Transaction<'_>, work: &Work, seed: u64) -> Run<TaskAnswer> {
+    limits::check_many(work.reports.len().max(work.claim))?;
+    if work.worker.len() > limits::MAX_WORKER_BYTES || work.queues.len() > MAX_CLAIM_QUEUES {
+        let error = Error::invalid("a worker is named by at most 128 bytes and claims from at most 100 queues");
+        return Err(error.with("bytes", work.worker.len()).with("queues", work.queues.len()).into());
+    }
+    let lease_ms = limits::check_lease(work.lease_ms)?;
+    let era = era::load(tx)?;
+    let keys = work.reports.iter().map(|report| keys::task(report.lease.task));
+    fetch(tx, keys)?;
+    let mut verdicts = Vec::with_capacity(work.reports.len());
+    for (n, one) in work.reports.iter().enumerate() {
+        verdicts.push(report(tx, one, &era, mix(seed, n as u64))?);
+    }
+    let mut claiming = Claiming { work, lease_ms, seed, claimed: Vec::new(), bytes: 0 };
+    if work.claim > 0 && !work.queues.is_empty() {
+        // Each claim begins with another queue, so that none of them starves behind a full one.
+        let first = (seed % work.queues.len() as u64) as usize;
+        let (behind, before) = work.queues.split_at(first);
+        for name in before.iter().chain(behind) {
+            if claiming.is_done(tx) {
+                break;
+            }
+            claiming.claim_from(tx, name)?;
+        }
+    }
+    Ok(TaskAnswer::Worked(Worked { verdicts, claimed: claiming.claimed }))
+}
+
+fn report(tx: &mut Transaction<'_>, report: &Report, era: &Era, chance: u64) -> Run<Verdict> {
+    let id = report.lease.task;
+    let Some(old) = tasks::load(tx, id)? else { return Ok(Verdict::Stale) };
+    let (new, verdict) = step::report(old.clone(), &report.lease, &report.outcome, (era, tx.now()), chance);
+    if verdict != Verdict::Stale {
+        place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
+    }
+    Ok(verdict)
+}
+
+/// A claim on its way through the queues it names.
+struct Claiming<'a> {
+    work: &'a Work,
+    lease_ms: u64,
+    seed: u64,
+    claimed: Vec<Claimed>,
+    bytes: usize,
+}
+
+impl Claiming<'_> {
+    fn is_done(&self, tx: &Transaction<'_>) -> bool {
+        self.claimed.len() >= self.work.claim || self.bytes >= ANSWER_BYTES || tx.written() >= CLAIM_BYTES
+    }
+
+    fn claim_from(&mut self, tx: &mut Transaction<'_>, name: &str) -> Run<()> {
+        let Some(queue) = queue::load(tx, name)? else { return Ok(()) };
+        if queue.paused {
+            return Ok(());
+        }
+        let wanted = self.work.claim - self.claimed.len();
+        let rate = Allowance::load(tx, &queue)?;
+        let allowed = wanted.min(room(tx, &queue)?).min(rate.starts(tx.now()));
+        if allowed == 0 {
+            return Ok(());
+        }
+        let number = queue.number;
+        let mut front = front::load(tx, number)?;
+        if promote(tx, number, &front)? {
+            front = Front { promoted: tx.now(), ..front::load(tx, number)? };
+        }
+        let found = tx.scan(&front.waiting(number), Direction::Forward, allowed)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.fetch(tx, &found)?;
+        let before = self.claimed.len();
+        for entry in &found {
+            if self.is_done(tx) {
+                break;
+            }
+            self.claim(tx, entry)?;
+            front.first = front::behind(&entry.key);
+        }
+        front::save(tx, number, &front)?;
+        rate.use_up(tx, number, self.claimed.len() - before)
+    }
+
+    /// Reads every task that is about to be claimed, so that all of them are fetched in one round.
+    fn fetch(&self, tx: &mut Transaction<'_>, found: &[KeyValue]) -> Run<()> {
+        fetch(tx, found.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))
+    }
+
+    fn claim(&mut self, tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<()> {
+        let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+        // An entry that no waiting task stands behind would be found again by every claim.
+        let Some(old) = tasks::load(tx, id)?.filter(|old| place::entry(id, old) == entry.key) else {
+            return tx.delete(entry.key.clone());
+        };
+        let new = step::claim(old.clone(), &self.grant(), tx.now());
+        place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
+        let held = new.lease.ok_or_else(damaged)?;
+        let lease = Lease { task: id, run: new.runs, token: held.token };
+        let task = tasks::render(tx, id, new)?;
+        self.bytes += task.params.len();
+        self.claimed.push(Claimed { task, lease, expires_at: held.expires });
+        Ok(())
+    }
+
+    fn grant(&self) -> Grant<'_> {
+        let n = self.claimed.len() as u64;
+        let token = Token(u128::from(mix(self.seed, 2 * n + 1)) << 64 | u128::from(mix(!self.seed, 2 * n)));
+        Grant { token, lease_ms: self.lease_ms, worker: &self.work.worker, instance: self.work.instance }
+    }
+}
+
+/// Lets tasks wait that became due since the queue's last promotion; whether there were any.
+pub fn promote(tx: &mut Transaction<'_>, queue: u16, front: &Front) -> Run<bool> {
+    let now = tx.now();
+    let due = tx.scan(&front.due(queue, now), Direction::Forward, PROMOTED)?;
+    fetch(tx, due.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
+    for entry in &due {
+        let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+        let old = tasks::load(tx, id)?.filter(|old| place::entry(id, old) == entry.key);
+        match old.clone().and_then(|old| step::promote(old, now)).zip(old) {
+            Some((new, old)) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?,
+            None => tx.delete(entry.key.clone())?,
+        }
+    }
+    // Where there may be more, the next look begins at the same place; what was promoted is gone from there.
+    Ok(!due.is_empty() && due.len() < PROMOTED)
+}
+
+/// How many more tasks of the queue may run.
+fn room(tx: &mut Transaction<'_>, queue: &Queue) -> Run<usize> {
+    let Some(limit) = queue.settings.concurrency else { return Ok(usize::MAX) };
+    let active = queue::count(tx, queue.number, TaskState::Active)?;
+    Ok(usize::try_from(u64::from(limit).saturating_sub(active)).unwrap_or(usize::MAX))
+}
+
+/// How much of a queue's rate is left: starts flow in evenly, up to one period's worth (GCRA).
+struct Allowance {
+    rate: Option<Rate>,
+    /// When everything that was used will have flowed in again, in microseconds.
+    full_at: i64,
+}
+
+impl Allowance {
+    fn load(tx: &mut Transaction<'_>, queue: &Queue) -> Run<Self> {
+        let Some(rate) = queue.settings.rate else { return Ok(Self { rate: None, full_at: 0 }) };
+        let stored = tx.get(&keys::rate(queue.number))?;
+        let full_at = stored.and_then(|stored| stored.value[..].try_into().ok()).map_or(i64::MIN, i64::from_be_bytes);
+        Ok(Self { rate: Some(rate), full_at: full_at.max(tx.now().saturating_mul(1_000)) })
+    }
+
+    /// How many tasks may start now.
+    fn starts(&self, now: i64) -> usize {
+        let Some(rate) = self.rate else { return usize::MAX };
+        let used = self.full_at.saturating_sub(now.saturating_mul(1_000)).max(0);
+        let period = i64::try_from(rate.per_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+        let left = period.saturating_sub(used).max(0);
+        (i128::from(left) * i128::from(rate.count) / i128::from(period)) as usize
+    }
+
+    /// In how many milliseconds one more may start.
+    fn next_in_ms(&self, now: i64) -> u64 {
+        let Some(rate) = self.rate else { return 0 };
+        let used = self.full_at.saturating_sub(now.saturating_mul(1_000)).max(0);
+        let period = rate.per_ms.saturating_mul(1_000);
+        let one = period.div_ceil(u64::from(rate.count));
+        u64::try_from(used).unwrap_or(0).saturating_sub(period.saturating_sub(one)).div_ceil(1_000)
+    }
+
+    fn use_up(&self, tx: &mut Transaction<'_>, queue: u16, started: usize) -> Run<()> {
+        let Some(rate) = self.rate.filter(|_| started > 0) else { return Ok(()) };
+        let period = u128::from(rate.per_ms) * 1_000;
+        let used = (period * started as u128).div_ceil(u128::from(rate.count));
+        let full_at = self.full_at.saturating_add(i64::try_from(used).unwrap_or(i64::MAX));
+        tx.put(keys::rate(queue), Bytes::copy_from_slice(&full_at.to_be_bytes()))
+    }
+}
+
+/// Whether a claim from `queues` would find something now, and if not, when time alone changes that.
+pub fn ready(tx: &mut Transaction<'_>, queues: &[String]) -> Run<TaskAnswer> {
+    let now = tx.now();
+    let mut next: Option<u64> = None;
+    for name in queues {
+        let Some(queue) = queue::load(tx, name)?.filter(|queue| !queue.paused) else { continue };
+        if room(tx, &queue)? == 0 {
+            continue;
+        }
+        let front = front::load(tx, queue.number)?;
+        let waits = !tx.scan(&front.waiting(queue.number), Direction::Forward, 1)?.is_empty();
+        let due = keys::entries_from(queue.number, TaskState::Delayed, front.promoted);
+        let due = tx.scan(&due, Direction::Forward, 1)?;
+        let due = due.first().and_then(|entry| keys::split_entry(&entry.key)).map(|(at, _)| at);
+        let rate = Allowance::load(tx, &queue)?;
+        let from_rate = if rate.starts(now) == 0 { rate.next_in_ms(now) } else { 0 };
+        let in_ms = match due {
+            _ if waits => Some(from_rate),
+            Some(at) => Some(from_rate.max(u64::try_from(at.saturating_sub(now)).unwrap_or(0))),
+            None => None,
+        };
+        if in_ms == Some(0) {
+            return Ok(TaskAnswer::Ready(Readiness { now: true, next_in_ms: None }));
+        }
+        next = next.into_iter().chain(in_ms).min();
+    }
+    Ok(TaskAnswer::Ready(Readiness { now: false, next_in_ms: next }))
+}
+
+/// Lets leases go on.
+pub fn renew(tx: &mut Transaction<'_>, leases: &[Lease], lease_ms: u64) -> Run<TaskAnswer> {
+    limits::check_many(leases.len())?;
+    let lease_ms = limits::check_lease(lease_ms)?;
+    let era = era::load(tx)?;
+    fetch(tx, leases.iter().map(|lease| keys::task(lease.task)))?;
+    let renewals = leases.iter().map(|lease| {
+        change(tx, lease, Told::No, |record, now| {
+            step::renew(record, lease, lease_ms, &era, now);
+        })
+    });
+    Ok(TaskAnswer::Renewed(renewals.collect::<Run<_>>()?))
+}
+
+/// Keeps how far a run is, at most once a second.
+pub fn progress(tx: &mut Transaction<'_>, lease: &Lease, progress: f64) -> Run<TaskAnswer> {
+    if !(0.0..=1.0).contains(&progress) {
+        return Err(Error::invalid("progress is from 0 to 1").with("progress", progress).into());
+    }
+    let told = Told::Yes(EventKind::Updated);
+    let renewal = change(tx, lease, told, |record, now| {
+        if record.progress.is_none() || now.saturating_sub(record.progress_at) >= step::PROGRESS_EVERY_MS {
+            record.progress = Some(progress);
+            record.progress_at = now;
+        }
+    })?;
+    Ok(TaskAnswer::Progress(renewal))
+}
+
+/// Changes an active task under its lease, and answers how that stands.
+fn change(tx: &mut Transaction<'_>, lease: &Lease, told: Told, change: impl FnOnce(&mut Record, i64)) -> Run<Renewal> {
+    let (era, now) = (era::load(tx)?, tx.now());
+    let Some(old) = tasks::load(tx, lease.task)? else { return Ok(Renewal::Stale) };
+    let mut new = old.clone();
+    change(&mut new, now);
+    let Some(held) = step::held(&mut new, lease, &era, now) else { return Ok(Renewal::Stale) };
+    let expires_at = step::lease_end(held, &era);
+    let cancel = new.cancel;
+    if new != old {
+        place::replace(tx, lease.task, &old, &new, told)?;
+    }
+    Ok(Renewal::Held { expires_at, cancel })
+}
+
+/// Reads keys so that all of them are fetched in one round, where reads are not at hand.
+fn fetch(tx: &mut Transaction<'_>, keys: impl Iterator<Item = Bytes>) -> Run<()> {
+    let mut missing = false;
+    for key in keys {
+        match tx.get(&key) {
+            Ok(_) => {}
+            Err(Halt::NeedsRead) => missing = true,
+            Err(refused) => return Err(refused),
+        }
+    }
+    if missing { Err(Halt::NeedsRead) } else { Ok(()) }
+}
+
+/// Chance number `n` of an operation's seed (`SplitMix64`).
+fn mix(seed: u64, n: u64) -> u64 {
+    let mut z = seed.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
+/// The lease that `record` holds, for answers that are given again.
+pub fn lease_of(id: TaskId, record: &Record) -> Option<(Lease, i64)> {
+    let held = record.lease?;
+    Some((Lease { task: id, run: record.runs, token: held.token }, held.expires))
+}
