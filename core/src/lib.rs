@@ -40,3 +40,4 @@ pub use task::model::{
 };
 pub use task::operation::{TaskAnswer, TaskOperation};
 pub use task::runner;
+pub use task::worker::{Claims, Failure, Interrupt, Job, Worker, WorkerOptions};
