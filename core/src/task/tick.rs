@@ -30,9 +30,8 @@ pub fn overdue(tx: &mut Transaction<'_>, since: i64, instance: u64) -> Run<TaskA
     let opened = era::is_begun(tx, instance, all.len())?;
     let mut queues = Vec::new();
     for (name, queue) in all {
-        let front = front::load(tx, queue.number)?;
-        let ranges = [front.due(queue.number, now), ended(&queue, since, now)];
-        let mut found = false;
+        let ranges = [due(queue.number, since, now), ended(&queue, since, now)];
+        let mut found = since == i64::MIN && first_before_front(tx, queue.number)?.is_some();
         for range in ranges {
             found = found || !tx.scan(&range, Direction::Forward, 1)?.is_empty();
         }
@@ -51,7 +50,13 @@ pub fn overdue(tx: &mut Transaction<'_>, since: i64, instance: u64) -> Run<TaskA
 pub fn tick(tx: &mut Transaction<'_>, queue: Option<&str>, since: i64) -> Run<TaskAnswer> {
     let Some(name) = queue else { return schedule::fire_due(tx).map(TaskAnswer::More) };
     let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::More(false)) };
-    let due = promote(tx, queue.number)?;
+    if since == i64::MIN
+        && let Some(first) = first_before_front(tx, queue.number)?
+    {
+        tracing::error!(queue = name, "a task waited where no claim looks; it is found again");
+        front::move_back(tx, queue.number, &first)?;
+    }
+    let due = promote(tx, queue.number, since)?;
     let leases = end_leases(tx, &queue, since)?;
     let mut kept_too_long = false;
     for state in [TaskState::Completed, TaskState::Failed, TaskState::Cancelled] {
@@ -60,13 +65,27 @@ pub fn tick(tx: &mut Transaction<'_>, queue: Option<&str>, since: i64) -> Run<Ta
     Ok(TaskAnswer::More(due || leases || kept_too_long))
 }
 
-fn promote(tx: &mut Transaction<'_>, queue: u16) -> Run<bool> {
-    let front = front::load(tx, queue)?;
-    if work::promote(tx, queue, &front)? {
+/// Tasks that became due since then. Not only since the last promotion: where several processes write, the clock of one
+/// may be behind, and what it delays may be due before that.
+fn due(queue: u16, since: i64, now: i64) -> KeyRange {
+    let since = if planted::is(Planted::DueNotPromoted) { now } else { since };
+    keys::entries_between(queue, TaskState::Delayed, since, now)
+}
+
+fn promote(tx: &mut Transaction<'_>, queue: u16, since: i64) -> Run<bool> {
+    let range = due(queue, since, tx.now());
+    if work::promote(tx, &range)? {
         let front = Front { promoted: tx.now(), ..front::load(tx, queue)? };
         front::save(tx, queue, &front)?;
     }
-    Ok(!tx.scan(&front.due(queue, tx.now()), Direction::Forward, 1)?.is_empty())
+    Ok(!tx.scan(&range, Direction::Forward, 1)?.is_empty())
+}
+
+/// The first entry of a waiting task, where it lies before the queue's front: no claim would find it. None should ever.
+fn first_before_front(tx: &mut Transaction<'_>, queue: u16) -> Run<Option<Bytes>> {
+    let front = front::load(tx, queue)?;
+    let first = tx.scan(&keys::entries(queue, TaskState::Waiting), Direction::Forward, 1)?;
+    Ok(first.into_iter().next().map(|entry| entry.key).filter(|first| *first < front.first))
 }
 
 /// Leases of the queue that ended by now, by what their entries say.

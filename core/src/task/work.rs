@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Direction, EventKind, KeyValue};
+use crate::engine::{Direction, EventKind, KeyRange, KeyValue};
 use crate::error::Error;
 use crate::partition::{Halt, Run, Transaction};
 
@@ -91,8 +91,13 @@ impl Claiming<'_> {
         }
         let number = queue.number;
         let mut front = front::load(tx, number)?;
-        if promote(tx, number, &front)? {
+        if promote(tx, &front.due(number, tx.now()))? {
             front = Front { promoted: tx.now(), ..front::load(tx, number)? };
+        }
+        // Whatever comes to wait changes this count. Where several processes write, reading it keeps the front from passing
+        // an entry that another one is adding before it.
+        if queue::count(tx, number, TaskState::Waiting)? == 0 {
+            return Ok(());
         }
         let found = tx.scan(&front.waiting(number), Direction::Forward, allowed)?;
         if found.is_empty() {
@@ -135,10 +140,10 @@ impl Claiming<'_> {
     }
 }
 
-/// Lets tasks wait that became due since the queue's last promotion; whether there were any.
-pub fn promote(tx: &mut Transaction<'_>, queue: u16, front: &Front) -> Run<bool> {
+/// Lets tasks wait whose entries lie in `range` and that are due; whether there were any, and not more than one call takes.
+pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<bool> {
     let now = tx.now();
-    let due = tx.scan(&front.due(queue, now), Direction::Forward, PROMOTED)?;
+    let due = tx.scan(range, Direction::Forward, PROMOTED)?;
     fetch(tx, due.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
     for entry in &due {
         let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;

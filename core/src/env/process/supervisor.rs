@@ -17,9 +17,9 @@ use super::super::clock::{Clock, SystemClock};
 use super::descriptors;
 use super::{Limits, User};
 
-/// Kinds of message from the supervisor.
+/// Kinds of message: the program's number, which it tells itself,
 pub const STARTED: u8 = 1;
-/// The last one.
+/// and the last one, the supervisor's.
 pub const ENDED: u8 = 2;
 /// Bytes of each message: kind, reason, whether a signal ended it, whether something is left, number.
 pub const MESSAGE_BYTES: usize = 8;
@@ -161,6 +161,10 @@ fn become_program(plan: &Plan, supervisor: Pid) -> io::Result<()> {
     if rustix::process::getppid() != Some(supervisor) {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
+    // Told from here, so that the program is known before it runs: its supervisor could be killed before its first step.
+    // SAFETY: the descriptor is open until this process becomes the program.
+    let control = unsafe { BorrowedFd::borrow_raw(plan.control) };
+    tell(control, [STARTED, 0, 0, 0], rustix::process::getpid().as_raw_nonzero().get());
     descriptors::close_on_exec();
     release_signals();
     Ok(())
@@ -190,7 +194,6 @@ fn supervise(plan: &Plan, child: Pid) {
     // SAFETY: the descriptor stays open as long as this process lives.
     let control = unsafe { BorrowedFd::borrow_raw(plan.control) };
     let mut watch = Watch { plan, child, control, ending, connected: true, reason: BY_ITSELF, terminated_ms: None };
-    watch.tell([STARTED, 0, 0, 0], child.as_raw_nonzero().get());
     watch.until_its_end();
     watch.kill();
     let status = rustix::process::waitpid(Some(child), WaitOptions::empty());
@@ -203,7 +206,7 @@ fn supervise(plan: &Plan, child: Pid) {
         },
         _ => (2, 0),
     };
-    watch.tell([ENDED, watch.reason, signalled, u8::from(left)], code);
+    tell(control, [ENDED, watch.reason, signalled, u8::from(left)], code);
     if left {
         reap_all(LAST_REAP_MS);
     }
@@ -317,18 +320,15 @@ impl Watch<'_> {
             }
         }
     }
+}
 
-    fn tell(&self, head: [u8; 4], number: i32) {
-        let [a, b, c, d] = number.to_le_bytes();
-        let [kind, reason, signalled, left] = head;
-        let message: [u8; MESSAGE_BYTES] = [kind, reason, signalled, left, a, b, c, d];
-        // Nobody who does not listen needs it.
-        let _ = rustix::net::send(
-            self.control,
-            &message,
-            rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL,
-        );
-    }
+fn tell(control: BorrowedFd<'_>, head: [u8; 4], number: i32) {
+    let [a, b, c, d] = number.to_le_bytes();
+    let [kind, reason, signalled, left] = head;
+    let message: [u8; MESSAGE_BYTES] = [kind, reason, signalled, left, a, b, c, d];
+    // Nobody who does not listen needs it.
+    let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+    let _ = rustix::net::send(control, &message, flags);
 }
 
 fn poll(descriptors: &mut [PollFd<'_>], timeout: &Timespec) -> bool {

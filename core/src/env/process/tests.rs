@@ -271,6 +271,8 @@ fn a_killed_supervisor_takes_its_program_with_it() {
             if all.is_empty() && place.has_told() {
                 all = place.numbers();
                 rustix::process::kill_process(all[2], Signal::KILL).expect("the supervisor is there");
+                // Nobody else can have killed it: whoever could is waiting here.
+                assert!(ends(all[0]), "the system ends the program");
             }
             false
         })

@@ -7,6 +7,7 @@ mod checkpoint;
 mod failure;
 mod histogram;
 mod parameters;
+mod running;
 mod samples;
 mod transfer;
 mod upload;

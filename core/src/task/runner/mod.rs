@@ -44,7 +44,8 @@ impl TaskPrograms {
             containers = Some(Containers::new(engine));
         }
         for (name, definition) in &self.services {
-            put_service(kinds, name, definition).map_err(|error| error.with("kind", name))?;
+            let put = definition.check().and_then(|()| put_service(kinds, name, definition));
+            put.map_err(|error| error.with("kind", name))?;
         }
         Ok(containers)
     }

@@ -41,7 +41,6 @@ impl CallService {
     /// `InvalidInput` naming the field that is wrong; `Unsupported` for an https address.
     pub fn new(name: &str, definition: &ServiceDefinition) -> Result<Self> {
         let ServiceDefinition { address, task, seconds, answer_bytes } = definition;
-        definition.check()?;
         let address = Address::new(address, None).map_err(|error| error.with("field", "address"))?;
         let task = task.as_deref().unwrap_or(name);
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';

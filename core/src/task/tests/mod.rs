@@ -1,6 +1,7 @@
 //! A partition in memory that runs operations of the queue, and checks that every key follows from the tasks.
 
 mod rules;
+mod shared;
 mod simulation;
 mod time;
 mod worker;
@@ -66,6 +67,27 @@ impl Source for Fetched<'_> {
     fn scan(&mut self, range: &KeyRange, direction: Direction, limit: usize) -> Run<Vec<KeyValue>> {
         self.need(format!("{range:?}{direction:?}{limit}"))?;
         Ok(scan_map(self.keys, range, direction, limit))
+    }
+
+    fn need_stable(&mut self) {}
+}
+
+/// Notes what a commit has to check where several processes write: every key that was read, and every entry of a scan.
+struct Noted<'a> {
+    keys: &'a Keys,
+    read: BTreeSet<Bytes>,
+}
+
+impl Source for Noted<'_> {
+    fn get(&mut self, key: &[u8]) -> Run<Option<Versioned>> {
+        self.read.insert(Bytes::copy_from_slice(key));
+        Ok(self.keys.get(key).cloned())
+    }
+
+    fn scan(&mut self, range: &KeyRange, direction: Direction, limit: usize) -> Run<Vec<KeyValue>> {
+        let found = scan_map(self.keys, range, direction, limit);
+        self.read.extend(found.iter().map(|entry| entry.key.clone()));
+        Ok(found)
     }
 
     fn need_stable(&mut self) {}
@@ -144,6 +166,15 @@ impl Bench {
             }
         }
         panic!("reads are fetched one by one: {operation:?}");
+    }
+
+    /// What an operation reads and what it writes, without its being committed.
+    pub fn touched(&self, operation: &TaskOperation) -> (BTreeSet<Bytes>, BTreeSet<Bytes>) {
+        let mut source = Noted { keys: &self.keys, read: BTreeSet::new() };
+        let mut tx = Transaction::new(&mut source, Drawn { moment: self.moment, seed: 1 }, self.sequence + 1);
+        run(operation, &mut tx).unwrap();
+        let written = tx.into_record().writes.iter().map(|write| write.key().clone()).collect();
+        (source.read, written)
     }
 
     fn commit(&mut self, record: Record) {

@@ -43,7 +43,6 @@ const IDLE_PAUSE: Duration = Duration::from_millis(2);
 pub struct Claims {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    generation: u64,
 }
 
 /// What the threads, the jobs and the worker share.
@@ -52,6 +51,7 @@ pub struct Shared {
     pub(super) tasks: Tasks,
     pub(super) options: WorkerOptions,
     pub(super) lease_ms: u64,
+    generation: u64,
     pub(super) state: Mutex<State>,
     /// Wakes the thread that claims and reports.
     pub(super) bell: Arc<Bell>,
@@ -99,6 +99,7 @@ impl Claims {
             tasks: tasks.clone(),
             options,
             lease_ms,
+            generation: env::generation(),
             state: Mutex::default(),
             bell: Arc::default(),
             leases: Bell::default(),
@@ -106,7 +107,7 @@ impl Claims {
             arrived_event: Event::new(),
             settled: Condvar::new(),
         });
-        let claims = Self { shared, threads: Mutex::default(), generation: env::generation() };
+        let claims = Self { shared, threads: Mutex::default() };
         claims.spawn("kappa-worker", |shared| Loop::new(shared).run())?;
         claims.spawn("kappa-leases", |shared| leases::keep(&shared))?;
         Ok(claims)
@@ -189,8 +190,10 @@ impl Claims {
             let left = Duration::from_millis(until.saturating_sub(boot()));
             shared.settled.wait_for(&mut state, left.min(LOOK_AGAIN));
         }
-        let unfinished: Vec<_> = state.runs.drain().map(|(_, run)| run).collect();
-        for run in &unfinished {
+        // Also those that were given up before, because they took too long: their handlers have not returned.
+        let unfinished = state.slots;
+        let held: Vec<_> = state.runs.drain().map(|(_, run)| run).collect();
+        for run in held {
             if run.give_up(Interrupt::Stopped) {
                 let report = Report { lease: run.lease, outcome: Outcome::Released };
                 state.reports.push_back(Outgoing { report, verdict: None });
@@ -200,7 +203,7 @@ impl Claims {
         drop(state);
         shared.flush(Duration::from_millis(shared.lease_ms));
         self.end();
-        unfinished.len()
+        unfinished
     }
 
     /// Ends the threads without waiting for handlers: what was not begun is handed back, what runs is not renewed any more.
@@ -212,10 +215,6 @@ impl Claims {
 
     fn end(&self) {
         self.shared.end();
-        if self.generation != env::generation() {
-            // Its threads are another process's.
-            return;
-        }
         for thread in self.threads.lock().drain(..) {
             // A thread that panicked has told nobody; its leases end by themselves.
             let _ = thread.join();
@@ -225,7 +224,8 @@ impl Claims {
 
 impl Drop for Claims {
     fn drop(&mut self) {
-        if self.generation == env::generation() {
+        // The threads of a forked child's copy are its parent's.
+        if self.shared.generation == env::generation() {
             self.end_now();
         }
     }
@@ -234,6 +234,10 @@ impl Drop for Claims {
 impl Shared {
     /// Takes the outcome of a run, and gives its slot back.
     pub(super) fn finish(self: &Arc<Self>, run: &Arc<Run>, outcome: Outcome) -> Pending<Verdict> {
+        if self.generation != env::generation() {
+            // The run belongs to the process that this one was forked from, and so do the locks.
+            return Pending::ready(Err(ended()));
+        }
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state.lock();
         state.slots -= 1;
@@ -338,7 +342,8 @@ impl Loop {
                 let free = self.shared.options.concurrency.saturating_sub(state.slots);
                 (reports, if state.stopping { 0 } else { free })
             };
-            let claim = if self.promising { free } else { 0 };
+            // Beside outcomes a claim costs no record of its own.
+            let claim = if self.promising || !reports.is_empty() { free } else { 0 };
             if reports.is_empty() && claim == 0 {
                 if self.idle(free).is_err() {
                     return self.shared.end();

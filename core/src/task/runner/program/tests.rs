@@ -7,9 +7,14 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
+use crate::kappa::Kappa;
+use crate::options::Options;
+use crate::task::json::Json;
 use crate::task::kinds::testing::Stage;
 use crate::task::kinds::{Kinds, Setup};
+use crate::task::model::{Backoff, NewTask, TaskState};
 use crate::task::runner::TaskPrograms;
+use crate::task::worker::WorkerOptions;
 
 /// A configuration with one program, `script`, which is a shell script.
 struct Place(tempfile::TempDir);
@@ -119,4 +124,25 @@ fn a_wrong_definition_is_refused_at_once() {
     let taken = json!({"directory": place.path().join("runs"), "programs": {"sum": {"path": file}}});
     let taken: TaskPrograms = serde_json::from_value(taken).expect("a configuration");
     taken.install(&mut Kinds::built_in(&Setup::default()), &Env::default()).expect_err("there is a sum already");
+}
+
+/// A program that crashes each time must neither be run for ever nor be forgotten.
+#[test]
+fn a_program_that_aborts_ends_as_a_dead_letter() {
+    let place = Place::new();
+    let kinds = place.kinds("echo once >> ../../runs-made; kill -ABRT $$", &json!({}));
+    let kappa = Kappa::in_memory(&Options::default(), &Env::default()).expect("a database");
+    let worker = kinds.work(&kappa, WorkerOptions::new(["q"])).expect("it starts");
+    let task = NewTask {
+        kind: Some("script".to_owned()),
+        attempts: Some(3),
+        backoff: Some(Backoff::Fixed { ms: 1 }),
+        ..NewTask::new("q", Json::null())
+    };
+    let id = kappa.tasks().enqueue(task).wait().expect("added").task.id;
+    let ended = kappa.tasks().ended(id).wait().expect("it ends");
+    assert_eq!((ended.state, ended.attempt), (TaskState::Failed, 3));
+    assert_eq!(ended.error.expect("a reason"), "signal: the program was ended by signal 6");
+    assert_eq!(fs::read_to_string(place.path().join("runs-made")).expect("made").lines().count(), 3);
+    assert_eq!((worker.stop(), place.left()), (0, 0));
 }
