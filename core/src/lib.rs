@@ -38,3 +38,4 @@ pub use task::model::{
     Verdict, Work, Worked,
 };
 pub use task::operation::{TaskAnswer, TaskOperation};
+pub use task::worker::{Claims, Failure, Interrupt, Job, Worker, WorkerOptions};

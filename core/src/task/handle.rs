@@ -246,6 +246,19 @@ impl Tasks {
         call!(self, TaskOperation::Renew { leases, lease_ms }, TaskAnswer::Renewed(renewals) => renewals)
     }
 
+    /// How leases stand; changes nothing.
+    ///
+    /// # Errors
+    /// `TooLarge` for more than 1 000.
+    pub fn check(&self, leases: Vec<Lease>) -> Pending<Vec<Renewal>> {
+        call!(self, TaskOperation::Check { leases }, TaskAnswer::Renewed(renewals) => renewals)
+    }
+
+    /// Tells the handle behind this from every other one, see [`Work::instance`].
+    pub fn instance(&self) -> u64 {
+        self.executor.instance()
+    }
+
     /// Says how far a run is; kept at most once a second.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ pub mod json;
 pub mod model;
 pub mod operation;
 pub mod record;
+pub mod worker;
 
 mod cron;
 mod era;
@@ -44,6 +45,7 @@ pub fn run(operation: &TaskOperation, tx: &mut Transaction<'_>) -> Run<TaskAnswe
         TaskOperation::List(wanted) => list::page(tx, wanted),
         TaskOperation::Work(wanted) => work::work(tx, wanted, seed),
         TaskOperation::Renew { leases, lease_ms } => work::renew(tx, leases, *lease_ms),
+        TaskOperation::Check { leases } => work::check(tx, leases),
         TaskOperation::Progress { lease, progress } => work::progress(tx, lease, *progress),
         TaskOperation::Cancel(id) => tasks::cancel(tx, *id),
         TaskOperation::Retry(id) => tasks::retry(tx, *id),

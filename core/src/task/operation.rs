@@ -30,6 +30,11 @@ pub enum TaskOperation {
         /// How long they hold from now on; 30 s where it is 0.
         lease_ms: u64,
     },
+    /// How at most 1 000 leases stand.
+    Check {
+        /// Which ones.
+        leases: Vec<Lease>,
+    },
     /// Says how far a run is.
     Progress {
         /// Which run.
@@ -132,7 +137,7 @@ pub enum TaskAnswer {
     Page(TaskPage),
     /// Of `Work`.
     Worked(Worked),
-    /// Of `Renew`, in order.
+    /// Of `Renew` and `Check`, in order.
     Renewed(Vec<Renewal>),
     /// Of `Progress`.
     Progress(Renewal),
@@ -173,6 +178,7 @@ impl TaskOperation {
                 | Self::Queues
                 | Self::Queue { .. }
                 | Self::Ready { .. }
+                | Self::Check { .. }
                 | Self::Schedules
                 | Self::Overdue { .. }
         )
@@ -202,7 +208,7 @@ impl TaskOperation {
             Self::Enqueue(task) => task.len(),
             Self::EnqueueMany(tasks) => tasks.iter().map(NewTask::len).sum(),
             Self::Work(work) => work.reports.iter().map(|report| report.outcome.len()).sum(),
-            Self::Renew { leases, .. } => leases.len() * size_of::<Lease>(),
+            Self::Renew { leases, .. } | Self::Check { leases } => leases.len() * size_of::<Lease>(),
             Self::PutSchedule(schedule) => schedule.task.len() + schedule.cron.len(),
             _ => 0,
         }

@@ -248,6 +248,14 @@ pub fn renew(tx: &mut Transaction<'_>, leases: &[Lease], lease_ms: u64) -> Run<T
     Ok(TaskAnswer::Renewed(renewals.collect::<Run<_>>()?))
 }
 
+/// How leases stand.
+pub fn check(tx: &mut Transaction<'_>, leases: &[Lease]) -> Run<TaskAnswer> {
+    limits::check_many(leases.len())?;
+    fetch(tx, leases.iter().map(|lease| keys::task(lease.task)))?;
+    let standing = leases.iter().map(|lease| change(tx, lease, Told::No, |_, _| {}));
+    Ok(TaskAnswer::Renewed(standing.collect::<Run<_>>()?))
+}
+
 /// Keeps how far a run is, at most once a second.
 pub fn progress(tx: &mut Transaction<'_>, lease: &Lease, progress: f64) -> Run<TaskAnswer> {
     if !(0.0..=1.0).contains(&progress) {
