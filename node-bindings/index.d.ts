@@ -56,7 +56,7 @@ export interface ListOptions extends CallOptions {
   reverse?: boolean | null
   /** At most this many documents in all. */
   limit?: number | null
-  /** How many documents are fetched at a time: 1 to 1 000, 100 unless it is said. */
+  /** How many documents are fetched at a time: 1 to 1 000; unless it is said, 100 for one page and 500 for a whole list. */
   pageSize?: number | null
   /** Behind the page that gave this cursor. */
   after?: string | null
@@ -103,7 +103,7 @@ export declare class List<T = Document> implements AsyncIterable<Stored<T>> {
   page(): Promise<Page<T>>
   /** Every document at once: for lists that are known to be short. */
   toArray(): Promise<Stored<T>[]>
-  [Symbol.asyncIterator](): AsyncIterator<Stored<T>, void, undefined>
+  [Symbol.asyncIterator](): AsyncIterableIterator<Stored<T>>
 }
 
 /** The documents of one collection. */

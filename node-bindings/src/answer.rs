@@ -7,20 +7,42 @@ use serde::Serialize;
 
 use crate::numbers::fit_doubles;
 
+/// Room that is made for one document among several: growing copies what is there.
+const LIKELY_BYTES: usize = 384;
+
 /// JSON text, and whether `JSON.parse` would lose digits of its numbers.
 #[derive(Debug)]
 pub struct Text {
     /// The text.
-    pub json: String,
+    pub json: Json,
     /// Whether `JSON.parse` gives every number as it is.
     pub exact: bool,
+}
+
+/// JSON text that was made here, or lies in a document.
+#[derive(Debug)]
+pub enum Json {
+    /// Made here.
+    Made(String),
+    /// That of the document, which is not copied.
+    Stored(Document),
+}
+
+impl Json {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Made(text) => text,
+            Self::Stored(document) => document.text(),
+        }
+    }
 }
 
 impl Text {
     /// Text that may hold any number.
     pub fn new(json: String) -> Self {
         let exact = fit_doubles(&json);
-        Self { json, exact }
+        Self { json: Json::Made(json), exact }
     }
 
     /// Anything of Kappa's own.
@@ -30,8 +52,10 @@ impl Text {
     }
 
     /// One document, or null.
-    pub fn document(document: Option<&Document>) -> Self {
-        Self::new(document.map_or("null", Document::text).to_owned())
+    pub fn document(document: Option<Document>) -> Self {
+        let Some(document) = document else { return Self::new("null".to_owned()) };
+        let exact = fit_doubles(document.text());
+        Self { json: Json::Stored(document), exact }
     }
 
     /// One document with its version, or null.
@@ -49,6 +73,11 @@ impl Text {
         Self::new(array(entries, |json, entry| {
             json.push_str(entry.as_ref().map_or("null", |entry| entry.document.text()));
         }))
+    }
+
+    /// The documents of one page of a list.
+    pub fn items(page: &Page) -> Self {
+        Self::new(array(&page.entries, |json, entry| json.push_str(entry.document.text())))
     }
 
     /// One page of a list.
@@ -71,8 +100,8 @@ impl Text {
     }
 
     /// For a call that answers at once: text that does not fit `JSON.parse` begins with a space.
-    pub fn marked(self) -> String {
-        if self.exact { self.json } else { format!(" {}", self.json) }
+    pub fn marked(self) -> Json {
+        if self.exact { self.json } else { Json::Made(format!(" {}", self.json.as_str())) }
     }
 }
 
@@ -87,7 +116,8 @@ fn write_entry(json: &mut String, entry: &Entry) {
 }
 
 fn array<T>(items: &[T], mut write: impl FnMut(&mut String, &T)) -> String {
-    let mut json = String::from("[");
+    let mut json = String::with_capacity(items.len() * LIKELY_BYTES + 2);
+    json.push('[');
     for (position, item) in items.iter().enumerate() {
         if position > 0 {
             json.push(',');

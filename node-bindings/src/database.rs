@@ -187,19 +187,19 @@ pub fn opened(port: &External<Arc<Port>>, slot: Slot) -> napi::Result<External<D
 #[napi]
 pub fn info(database: &External<Database>, slot: Slot) -> napi::Result<Option<String>> {
     // Asked of another process where that one owns the data.
-    background(database, slot, "info", |kappa| Ok(Text::of(&kappa.info()?)?.json))
+    background(database, slot, "info", |kappa| Text::of(&kappa.info()?))
 }
 
 /// Answers when reads and writes are being answered.
 #[napi]
 pub fn ready(database: &External<Database>, slot: Slot) -> napi::Result<Option<String>> {
-    background(database, slot, "ready", |kappa| kappa.ready().map(|()| "null".to_owned()))
+    background(database, slot, "ready", |kappa| kappa.ready().map(|()| Text::new("null".to_owned())))
 }
 
 /// Reads everything that is stored and says in words what is damaged.
 #[napi]
 pub fn check(database: &External<Database>, slot: Slot) -> napi::Result<Option<String>> {
-    background(database, slot, "check", |kappa| Ok(Text::of(&kappa.check()?)?.json))
+    background(database, slot, "check", |kappa| Text::of(&kappa.check()?))
 }
 
 /// Finishes what was taken in and gives the directory back.
@@ -229,11 +229,11 @@ fn background(
     database: &Database,
     slot: Slot,
     name: &'static str,
-    call: impl FnOnce(&Kappa) -> Result<String> + Send + 'static,
+    call: impl FnOnce(&Kappa) -> Result<Text> + Send + 'static,
 ) -> napi::Result<Option<String>> {
     export(name, || {
         let handle = Arc::clone(&database.handle);
         let answering = threads::long(name, move || call(&handle.kappa));
-        Ok(database.port.start(slot, name, async move { answering.await.map(Text::new) }))
+        Ok(database.port.start(slot, name, answering))
     })
 }

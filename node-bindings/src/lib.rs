@@ -17,3 +17,8 @@ mod numbers;
 mod port;
 mod store;
 mod threads;
+
+/// Documents are made on the event loop and end on the threads of core: with the allocator of the system those threads
+/// wait for each other's locks, which costs more than everything else in a write.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

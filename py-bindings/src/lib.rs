@@ -21,6 +21,11 @@ mod threads;
 
 use pyo3::prelude::*;
 
+/// Documents are made by the caller and end on the threads of core: with the allocator of the system those threads wait
+/// for each other's locks, which costs more than everything else in a write.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the Python package is made of.
 #[pymodule]
 mod _kappa_core {

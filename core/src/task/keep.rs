@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind};
 use crate::partition::{Run, Transaction};
 
-use super::model::{Claimed, Enqueued, EnqueuedId, Lease, Renewal, TaskId, Verdict, Worked};
+use super::model::{Claimed, Enqueued, EnqueuedId, Lease, QueueSettings, Renewal, Task, TaskId, Verdict, Worked};
 use super::operation::{TaskAnswer, TaskOperation};
-use super::{damaged, queue, schedule, tasks, work};
+use super::{damaged, queue, schedule, step, tasks, work};
 
 /// What is kept. Tasks are read again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,18 +97,13 @@ pub fn replay(tx: &mut Transaction<'_>, operation: &TaskOperation, kept: Kept) -
 }
 
 /// The task as it is by now; one that was forgotten since, as it was asked for.
-fn task(tx: &mut Transaction<'_>, id: TaskId, operation: &TaskOperation) -> Run<super::model::Task> {
+fn task(tx: &mut Transaction<'_>, id: TaskId, operation: &TaskOperation) -> Run<Task> {
     if let Some(record) = tasks::load(tx, id)? {
         return tasks::render(tx, id, record);
     }
-    match operation {
-        TaskOperation::Enqueue(new) => {
-            let settings = super::model::QueueSettings::default();
-            Ok(super::step::enqueue(new, 0, &settings, tx.now())?.into_task(id, Some(new.params.clone())))
-        }
-        _ => {
-            let error = crate::error::Error::new(crate::error::ErrorKind::NotFound, "the task was removed since");
-            Err(error.with("task", id).into())
-        }
-    }
+    let TaskOperation::Enqueue(new) = operation else {
+        return Err(Error::new(ErrorKind::NotFound, "the task was removed since").with("task", id).into());
+    };
+    let record = step::enqueue(new, 0, &QueueSettings::default(), tx.now())?;
+    Ok(record.into_task(id, Some(new.params.clone())))
 }

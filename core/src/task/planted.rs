@@ -41,6 +41,31 @@ pub enum Planted {
     CountOnlyUp,
 }
 
+#[cfg(test)]
+impl Planted {
+    /// Every one of them.
+    pub const ALL: [Self; 18] = [
+        Self::CompleteByIdOnly,
+        Self::IgnoreToken,
+        Self::RenewAfterExpiry,
+        Self::CompleteAfterExpiry,
+        Self::RescueById,
+        Self::CountAfterTheWork,
+        Self::UniqueFreedAtClaim,
+        Self::UniqueKept,
+        Self::ClaimLeavesEntry,
+        Self::FrontNotMovedBack,
+        Self::DeathsNotCounted,
+        Self::NoRetry,
+        Self::CancelForgotten,
+        Self::DueNotPromoted,
+        Self::ReleaseCounts,
+        Self::RenewLeavesEntry,
+        Self::LeaseOnWallClock,
+        Self::CountOnlyUp,
+    ];
+}
+
 #[cfg(not(test))]
 /// Never: bugs are for tests.
 pub const fn is(_: Planted) -> bool {

@@ -58,18 +58,15 @@ pub fn put(tx: &mut Transaction<'_>, schedule: &Schedule) -> Run<TaskAnswer> {
     if next.is_none() && !schedule.paused {
         return Err(Error::invalid("the schedule never fires").with("cron", &schedule.cron).into());
     }
-    let new = match load(tx, &schedule.name)? {
-        Some(old) => {
-            clear_slot(tx, &old)?;
-            Stored { schedule: schedule.clone(), next, error: None, ..old }
+    let new = if let Some(old) = load(tx, &schedule.name)? {
+        clear_slot(tx, &old)?;
+        Stored { schedule: schedule.clone(), next, error: None, ..old }
+    } else {
+        if tx.scan(&keys::schedules(), Direction::Forward, MAX_PAGE_ENTRIES)?.len() >= limits::MAX_SCHEDULES {
+            let error = Error::new(ErrorKind::TooLarge, "the database has as many schedules as it can hold");
+            return Err(error.with("limit", limits::MAX_SCHEDULES).into());
         }
-        None => {
-            if tx.scan(&keys::schedules(), Direction::Forward, MAX_PAGE_ENTRIES)?.len() >= limits::MAX_SCHEDULES {
-                let error = Error::new(ErrorKind::TooLarge, "the database has as many schedules as it can hold");
-                return Err(error.with("limit", limits::MAX_SCHEDULES).into());
-            }
-            Stored { schedule: schedule.clone(), next, last: None, last_task: None, fired: 0, error: None }
-        }
+        Stored { schedule: schedule.clone(), next, last: None, last_task: None, fired: 0, error: None }
     };
     save(tx, &new)?;
     Ok(TaskAnswer::Schedule(Box::new(new.info())))

@@ -10,6 +10,7 @@ use super::front::{self, Front};
 use super::model::TaskState;
 use super::operation::TaskAnswer;
 use super::place::{self, Told};
+use super::planted::{self, Planted};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era};
@@ -70,7 +71,8 @@ fn promote(tx: &mut Transaction<'_>, queue: u16) -> Run<bool> {
 
 /// Leases of the queue that ended by now, by what their entries say.
 fn ended(queue: &Queue, since: i64, now: i64) -> KeyRange {
-    keys::entries_between(queue.number, TaskState::Active, since, now)
+    let until = if planted::is(Planted::RescueById) { i64::MAX } else { now };
+    keys::entries_between(queue.number, TaskState::Active, since, until)
 }
 
 fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> {

@@ -98,7 +98,8 @@ impl Claiming<'_> {
         if found.is_empty() {
             return Ok(());
         }
-        self.fetch(tx, &found)?;
+        // Every task that is about to be claimed, so that all of them are fetched in one round.
+        fetch(tx, found.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
         let before = self.claimed.len();
         for entry in &found {
             if self.is_done(tx) {
@@ -109,11 +110,6 @@ impl Claiming<'_> {
         }
         front::save(tx, number, &front)?;
         rate.use_up(tx, number, self.claimed.len() - before)
-    }
-
-    /// Reads every task that is about to be claimed, so that all of them are fetched in one round.
-    fn fetch(&self, tx: &mut Transaction<'_>, found: &[KeyValue]) -> Run<()> {
-        fetch(tx, found.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))
     }
 
     fn claim(&mut self, tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<()> {
@@ -184,7 +180,8 @@ impl Allowance {
         let used = self.full_at.saturating_sub(now.saturating_mul(1_000)).max(0);
         let period = i64::try_from(rate.per_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
         let left = period.saturating_sub(used).max(0);
-        (i128::from(left) * i128::from(rate.count) / i128::from(period)) as usize
+        let starts = i128::from(left) * i128::from(rate.count) / i128::from(period);
+        usize::try_from(starts).unwrap_or(0)
     }
 
     /// In how many milliseconds one more may start.

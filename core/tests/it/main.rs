@@ -17,4 +17,5 @@ mod parity;
 mod plan;
 mod share;
 mod socket;
+mod tasks;
 mod worker;

@@ -73,7 +73,7 @@ fn what_is_no_usable_directory_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("file");
     std::fs::write(&file, b"hello").unwrap();
-    refused(&file, ErrorKind::Unavailable, &["the data directory cannot be used", "file"]);
+    refused(&file, ErrorKind::Unavailable, &["the data directory is a file", "file"]);
     refused(&file.join("below"), ErrorKind::Unavailable, &["the data directory cannot be used"]);
     assert_eq!(std::fs::read(&file).unwrap(), b"hello");
     // Nobody makes files here, not even a superuser, for whom a directory's mode is no obstacle.

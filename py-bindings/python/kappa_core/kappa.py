@@ -155,9 +155,10 @@ def histogram(
     method: Literal["draw", "multinomial"] = "draw",
     threads: int | None = None,
 ) -> _kappa_core.Histogram:
-    """Counts how often each value of ``range`` comes up among ``count`` uniform random draws, on all cores.
+    """Counts how often each value of ``range`` comes up among ``count`` uniform random draws.
 
-    10^8 draws of 1 to 1 000 unless told otherwise; the same seed gives the same counts on any number of threads.
+    10^8 draws of 1 to 1 000 on all processors but one unless told otherwise; the same seed gives the same counts on
+    any number of threads.
     ``draw`` makes every draw, ``multinomial`` samples the counts themselves. Ctrl-C stops the run.
     """
     return cast(_kappa_core.Histogram, _kappa_core.histogram(count, range, seed, method, threads).wait())

@@ -7,6 +7,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyT
 use serde_json::Value;
 
 use crate::document::Reader;
+use crate::document::reader::decimal;
 use crate::error::refused;
 
 /// An object that holds itself must end somewhere; core's own, smaller limit has the last word.
@@ -234,11 +235,6 @@ fn fields<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         fields.set_item(name, value)?;
     }
     Ok(fields.into_any())
-}
-
-fn decimal(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static DECIMAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    DECIMAL.import(py, "decimal", "Decimal")
 }
 
 fn datetime(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {

@@ -6,6 +6,8 @@ use crate::error::{Error, Result};
 use crate::executor::{CallOptions, Executor, Pending};
 use crate::operation::{Answer, CollectionName, Operation};
 use crate::store::document::IntoDocument;
+use crate::task::model::NewTask;
+use crate::task::operation::TaskOperation;
 
 use super::unexpected;
 
@@ -50,6 +52,11 @@ impl Batch {
     /// Removes a document.
     pub fn delete(self, collection: &str, id: &str) -> Self {
         self.push(collection, |collection| Ok(Operation::Delete { collection, id: id.to_owned(), if_version: None }))
+    }
+
+    /// Adds a task, which is there if the documents beside it are, and not otherwise.
+    pub fn enqueue(self, task: NewTask) -> Self {
+        self.operation(Operation::Task(TaskOperation::Enqueue(Box::new(task))))
     }
 
     /// Any other operation, or one with options.

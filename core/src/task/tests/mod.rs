@@ -1,6 +1,8 @@
 //! A partition in memory that runs operations of the queue, and checks that every key follows from the tasks.
 
 mod rules;
+mod simulation;
+mod time;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};

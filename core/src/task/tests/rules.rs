@@ -270,7 +270,7 @@ fn full_jitter_spreads_what_failed_together() {
     assert!(seconds[..10].iter().all(|&starts| starts > 500), "{seconds:?}");
     for attempt in 1..200 {
         let longest = backoff(&rule, attempt, u64::MAX);
-        assert!(longest <= 600_000 && longest >= 10_000, "attempt={attempt} longest={longest}");
+        assert!((10_000..=600_000).contains(&longest), "attempt={attempt} longest={longest}");
     }
 }
 
@@ -295,7 +295,7 @@ fn cancelling_stops_what_waits_at_once_and_what_runs_by_its_worker() {
         assert!(matches!(renewals[..], [Renewal::Held { cancel: true, .. }]), "the worker is told");
         match end {
             "acknowledged" => {
-                assert_eq!(bench.report(lease, Outcome::Cancelled), Verdict::Accepted(TaskState::Cancelled))
+                assert_eq!(bench.report(lease, Outcome::Cancelled), Verdict::Accepted(TaskState::Cancelled));
             }
             "failed" => assert_eq!(bench.fail(lease), Verdict::Accepted(TaskState::Cancelled)),
             "completed" => assert_eq!(bench.complete(lease), Verdict::Accepted(TaskState::Completed)),

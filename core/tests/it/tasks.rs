@@ -1,0 +1,109 @@
+//! Workers in processes that are killed at any moment: every task completes once, and none is stuck.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use kappa_core::env::Env;
+use kappa_core::{FeedStart, Json, Kappa, NewTask, QueueSettings, TaskState, Worker, WorkerOptions};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::database;
+
+const VARIABLE: &str = "KAPPA_TEST_TASK_WORKER";
+/// Longer than anything takes; only what hangs makes the test wait for it.
+const PATIENCE: Duration = Duration::from_secs(120);
+const QUEUE: &str = "work";
+
+fn spawn(directory: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["tasks::works_until_it_is_killed", "--exact", "--nocapture", "--test-threads=1"])
+        .env(VARIABLE, directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The process that is killed: it works on tasks for as long as its parent lives.
+#[test]
+fn works_until_it_is_killed() {
+    let Some(directory) = std::env::var_os(VARIABLE) else {
+        // Without a parent: the handler that the parent counts on gives back what it was given.
+        let kappa = Kappa::in_memory(&database::small(), &Env::default()).unwrap();
+        let worker = start(&kappa);
+        let added = kappa.tasks().enqueue(NewTask::new(QUEUE, Json::parse("[1]").unwrap())).wait().unwrap();
+        let ended = kappa.tasks().ended(added.task.id).wait_for(PATIENCE).expect("it ends").unwrap();
+        assert_eq!(ended.result, Some(ended.params));
+        assert_eq!(worker.stop(), 0);
+        return;
+    };
+    let kappa = Kappa::open_with(directory, &database::small(), &Env::default()).unwrap();
+    let _worker = start(&kappa);
+    // Ends with its parent, whose end closes this.
+    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
+}
+
+fn start(kappa: &Kappa) -> Worker {
+    let options = WorkerOptions { lease: Duration::from_secs(2), ..WorkerOptions::new([QUEUE]).concurrency(8) };
+    Worker::start(kappa, options, |job| {
+        // Long enough that some are under way at each kill.
+        let _ = job.interrupted().wait_for(Duration::from_millis(job.task().id / 1_024 % 8));
+        Ok(job.params().clone())
+    })
+    .unwrap()
+}
+
+/// Conformance 13, Q1, Q3: the owner and its clients, killed one after another under load. At the end each task has completed
+/// once by the feed, and nothing is left.
+#[test]
+fn killed_workers_and_owners_lose_nothing_and_complete_nothing_twice() {
+    let seed: u64 = std::env::var("KAPPA_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(11);
+    let count: usize = std::env::var("KAPPA_SOAK_TASKS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_500);
+    println!("seed={seed} count={count}");
+    let directory = tempfile::tempdir().unwrap();
+    let mut chance = StdRng::seed_from_u64(seed);
+    let mut children: Vec<Child> = (0..3).map(|_| spawn(directory.path())).collect();
+    let kappa = Kappa::open_with(directory.path(), &database::small(), &Env::default()).unwrap();
+    let tasks = kappa.tasks();
+    let settings = QueueSettings { keep_count: 1_000_000, attempts: 100, ..QueueSettings::default() };
+    tasks.configure(QUEUE, settings).wait().unwrap();
+    let mut feed = kappa.feed(FeedStart::Oldest).unwrap();
+    let mut ids = Vec::new();
+    let rounds = 12;
+    for round in 0..rounds {
+        for n in 0..count / rounds {
+            let new = NewTask::new(QUEUE, Json::from(serde_json::json!([round, n, "é"])));
+            ids.push(tasks.enqueue(new).wait().unwrap().task.id);
+            if n == count / rounds / 2 {
+                let victim = chance.random_range(0..children.len());
+                let mut dead = std::mem::replace(&mut children[victim], spawn(directory.path()));
+                dead.kill().unwrap();
+                dead.wait().unwrap();
+            }
+        }
+    }
+    for id in &ids {
+        let task = tasks.ended(*id).wait_for(PATIENCE).unwrap_or_else(|| panic!("task {id} is stuck")).unwrap();
+        // A task that met three deaths is a dead letter, as it should be; so few kills make none.
+        assert_eq!((task.state, task.result.as_ref()), (TaskState::Completed, Some(&task.params)), "{task:?}");
+    }
+    let mut completions = HashMap::<String, u32>::new();
+    while let Some(change) = feed.next_within(Duration::ZERO).unwrap() {
+        let Some(document) = change.document.filter(|_| change.collection == "tasks") else { continue };
+        if document.fields()["state"] == "completed" {
+            *completions.entry(change.id).or_default() += 1;
+        }
+    }
+    assert_eq!(completions.len(), ids.len());
+    assert!(completions.values().all(|&times| times == 1), "{completions:?}");
+    let info = tasks.queue(QUEUE).wait().unwrap();
+    assert_eq!((info.waiting, info.active, info.delayed), (0, 0, 0));
+    for mut child in children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
