@@ -34,10 +34,12 @@ pub use store::document::{Document, IntoDocument};
 pub use store::handle::{Batch, Collection, Entries, List, Products, Users, WriteOptions};
 pub use task::handle::Tasks;
 pub use task::json::Json;
+pub use task::kinds;
 pub use task::model::{
     Backoff, Claimed, Enqueued, EnqueuedId, FailedAttempt, Lease, Misfire, NewTask, Outcome, QueueInfo, QueueSettings,
     Rate, Readiness, Renewal, Report, Schedule, ScheduleInfo, Task, TaskId, TaskList, TaskPage, TaskState, Token,
     Verdict, Work, Worked,
 };
 pub use task::operation::{TaskAnswer, TaskOperation};
+pub use task::runner;
 pub use task::worker::{Claims, Failure, Interrupt, Job, Worker, WorkerOptions};

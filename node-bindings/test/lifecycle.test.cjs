@@ -3,6 +3,7 @@
 
 const assert = require('node:assert/strict')
 const { spawn } = require('node:child_process')
+const fs = require('node:fs')
 const { once } = require('node:events')
 const { test } = require('node:test')
 const { kappa, directory, run, rounds, server, failure } = require('./support.cjs')
@@ -30,6 +31,8 @@ async function ended(t, code, exit, check = () => {}) {
     } finally {
       await db.close()
     }
+    // Not only with the test: a hundred of them fill a disk.
+    fs.rmSync(path, { recursive: true })
   }
 }
 
@@ -99,6 +102,7 @@ test('a kill at any time loses nothing that was acknowledged', async (t) => {
     const db = await Kappa.open(path)
     assert.ok((await db.users.count()) >= acknowledged, `round ${round}: ${acknowledged} were acknowledged`)
     await db.close()
+    fs.rmSync(path, { recursive: true })
   }
 })
 

@@ -2,11 +2,14 @@
 
 pub mod clock;
 pub mod entropy;
+pub(crate) mod exchange;
 pub mod files;
 #[cfg(unix)]
 pub mod fork;
 pub mod host;
 pub mod lock;
+#[cfg(unix)]
+pub(crate) mod process;
 #[cfg(unix)]
 pub mod socket;
 

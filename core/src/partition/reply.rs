@@ -100,7 +100,9 @@ pub fn give_all<T>(answers: impl Iterator<Item = (Reply<T>, T)>) {
         let bell = reply.give(answer).filter(new);
         bells.extend(bell);
     }
-    bells.iter().for_each(|bell| bell.ring());
+    for bell in bells {
+        bell.ring();
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The same calls over a server: HTTP/1.1, one thread, few connections.
 
-mod address;
+pub(crate) mod address;
 mod caller;
 mod said;
 mod transport;

@@ -67,7 +67,7 @@ pub struct LogOptions {
     pub reserve_segments: usize,
     /// Writes that grow are refused below this many free bytes,
     pub low_space_bytes: u64,
-    /// and below this share of the disk.
+    /// and below this share of the disk, of which 2 GiB count at most.
     pub low_space_percent: u64,
     /// A merge is due when the sealed tail behind the base is larger than this and than the base.
     pub merge_tail_bytes: u64,

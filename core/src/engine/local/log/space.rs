@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Log;
 use super::failure::file_failed;
 use super::manifest::{self, MANIFEST_NEXT, Manifest, WriteFailure};
 use super::segment::Spare;
+use super::{Log, LogOptions};
 use crate::engine::{Growth, MAX_OPERATION_BYTES, MAX_OPERATION_KEYS, Sequence};
 use crate::env::files::{Files, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// full disk could not be opened, and nothing could be deleted from it.
 pub const BALLAST: &str = "ballast";
 const BALLAST_BYTES: u32 = 64 << 10;
+/// A share of a large disk is more than anybody needs to get out of the way.
+const MOST_LOW_SPACE: u64 = 2 << 30;
 /// Writes that grow are taken without a look at the disk at most this often: others use it too.
 const MOST_UNASKED: u64 = 64;
 /// Shrinking writes are refused once even the largest of them might not fit.
@@ -111,8 +113,7 @@ impl Log {
                     return Ok(());
                 }
                 let space = self.files.space(&self.dir).map_err(|error| file_failed("log.admit", &self.dir, error))?;
-                let limit = self.options.low_space_bytes.max(space.total / 100 * self.options.low_space_percent)
-                    + self.claims.view.load(Ordering::SeqCst);
+                let limit = low_space(&self.options, space.total) + self.claims.view.load(Ordering::SeqCst);
                 let beyond = space.free.saturating_sub(limit) / 2 / u64::from(LARGEST_RECORD);
                 self.admitted.store(beyond.min(MOST_UNASKED).cast_signed(), Ordering::Relaxed);
                 if space.free < limit { Err(full(space.free)) } else { Ok(()) }
@@ -234,6 +235,11 @@ impl Log {
     }
 }
 
+/// Below so many free bytes a disk of `total` bytes is nearly full.
+fn low_space(options: &LogOptions, total: u64) -> u64 {
+    options.low_space_bytes.max((total / 100 * options.low_space_percent).min(MOST_LOW_SPACE))
+}
+
 /// Replaces MANIFEST; on a full disk the ballast goes first.
 pub fn write_manifest(files: &dyn Files, dir: &Path, manifest: &Manifest) -> Result<(), WriteFailure> {
     match manifest::write(files, dir, manifest) {
@@ -259,4 +265,16 @@ pub fn make_ballast(files: &dyn Files, dir: &Path) -> io::Result<()> {
         files.remove_file(&path).ok();
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Of a disk of four terabytes a share of 5 % is more than most people ever store: they would be refused with 200 GB free.
+    #[test]
+    fn a_large_disk_is_not_full_with_gigabytes_free() {
+        let least = |total: u64| low_space(&LogOptions::default(), total) >> 20;
+        assert_eq!([least(100 << 20), least(10 << 30), least(4 << 40)], [64, 511, 2_048]);
+    }
 }
