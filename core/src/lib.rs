@@ -1,5 +1,6 @@
 //! Kappa: the backend core of a small team in one native library.
 
+mod duration;
 mod error;
 mod kappa;
 mod options;
@@ -20,6 +21,7 @@ pub mod cpu;
 pub mod random;
 
 pub use engine::{Direction, Durability, EventKind};
+pub use duration::parse_duration;
 pub use error::{Error, ErrorKind, Result};
 pub use executor::{CallOptions, Change, FeedStart, Info, Pending};
 pub use kappa::{Feed, Kappa};

@@ -1,5 +1,6 @@
 //! Answers as the JSON text that JavaScript reads.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use kappa_core::{Answer, Document, Entry, Error, ErrorKind, Page, Result};
@@ -87,16 +88,16 @@ impl Text {
         Self::new(format!("{{\"items\":{items},\"cursor\":{cursor}}}"))
     }
 
-    /// What each operation of a batch gave: the document it wrote, or whether it deleted one.
+    /// What each operation of a batch gave: the document it wrote, whether it deleted one, or the task that it enqueued.
     pub fn batch(answers: &[Answer]) -> Result<Self> {
-        let known = |answer: &Answer| matches!(answer, Answer::Written(_) | Answer::Deleted(_));
-        if !answers.iter().all(known) {
-            return Err(Error::new(ErrorKind::Internal, "a batch answered what it was not asked"));
-        }
-        Ok(Self::new(array(answers, |json, answer| match answer {
-            Answer::Written(entry) => json.push_str(entry.document.text()),
-            other => json.push_str(if matches!(other, Answer::Deleted(true)) { "true" } else { "false" }),
-        })))
+        let texts = answers.iter().map(|answer| match answer {
+            Answer::Written(entry) => Ok(entry.document.text().into()),
+            Answer::Deleted(deleted) => Ok(Cow::from(if *deleted { "true" } else { "false" })),
+            Answer::Task(answer) => answer.to_json().map(Cow::from),
+            _ => Err(Error::new(ErrorKind::Internal, "a batch answered what it was not asked")),
+        });
+        let texts: Vec<Cow<'_, str>> = texts.collect::<Result<_>>()?;
+        Ok(Self::new(array(&texts, |json, text| json.push_str(text))))
     }
 
     /// For a call that answers at once: text that does not fit `JSON.parse` begins with a space.

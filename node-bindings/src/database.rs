@@ -1,14 +1,15 @@
 //! Opening, describing and closing a database.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kappa_core::env::Env;
-use kappa_core::{Kappa, Options, Result};
+use kappa_core::{Claims, Kappa, Options, Result};
 use napi::bindgen_prelude::External;
 use napi_derive::napi;
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::answer::Text;
@@ -24,6 +25,8 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 pub struct Handle {
     kappa: Kappa,
     closed: AtomicBool,
+    /// What a close has to stop first, so that running tasks are handed back.
+    workers: Mutex<Vec<Weak<Claims>>>,
 }
 
 /// A database as JavaScript holds it, with the door its answers leave by.
@@ -40,7 +43,18 @@ impl Handle {
         &self.kappa
     }
 
+    /// Notes a worker that must be stopped before the database is closed.
+    pub fn note_worker(&self, worker: &Arc<Claims>) {
+        let mut workers = self.workers.lock();
+        workers.retain(|worker| worker.strong_count() > 0);
+        workers.push(Arc::downgrade(worker));
+    }
+
     fn close(&self) -> Result<()> {
+        let workers: Vec<_> = self.workers.lock().drain(..).filter_map(|worker| worker.upgrade()).collect();
+        for worker in workers {
+            worker.stop(Duration::ZERO);
+        }
         let closed = self.kappa.close();
         self.closed.store(true, Ordering::Release);
         closed
@@ -169,7 +183,8 @@ fn starting(
         let owner = Arc::clone(port);
         let opening = threads::long(name, move || open(&options, &Env::default()));
         Ok(port.start(slot, name, async move {
-            let handle = Arc::new(Handle { kappa: opening.await?, closed: AtomicBool::new(false) });
+            let handle =
+                Arc::new(Handle { kappa: opening.await?, closed: AtomicBool::new(false), workers: Mutex::default() });
             owner.note(&handle);
             owner.keep(slot, handle);
             Ok(Text::new("null".to_owned()))

@@ -16,8 +16,10 @@ mod origin;
 mod owned;
 mod reply;
 mod store;
+mod tasks;
 mod testing;
 mod threads;
+mod worker;
 
 use pyo3::prelude::*;
 
@@ -46,7 +48,11 @@ mod _kappa_core {
     #[pymodule_export]
     use crate::store::{Store, mock_products};
     #[pymodule_export]
+    use crate::tasks::milliseconds;
+    #[pymodule_export]
     use crate::testing::{kinds, panic, raise};
+    #[pymodule_export]
+    use crate::worker::{Job, Worker};
 
     /// Imports what errors and documents are made of: at the end of the interpreter it is too late for an import.
     #[pymodule_init]

@@ -38,7 +38,9 @@ from .errors import (
     VersionMismatchError,
 )
 from .kappa import Kappa, connect, cpu_info, histogram, in_memory, open
+from .queue import Queue
 from .store import Collection, Products, Users
+from .tasks import Tasks
 from .types import (
     Change,
     CollectionInfo,
@@ -48,8 +50,14 @@ from .types import (
     Entry,
     IndexDefinition,
     Info,
+    NewTask,
     Page,
+    QueueInfo,
+    ScheduleInfo,
+    Task,
+    TaskPage,
 )
+from .worker import Discard, RunningTask, Worker
 
 __all__ = [
     "AlreadyExistsError",
@@ -64,6 +72,7 @@ __all__ = [
     "ConflictError",
     "CpuInfo",
     "DamagedError",
+    "Discard",
     "Document",
     "DocumentLike",
     "Entry",
@@ -77,16 +86,25 @@ __all__ = [
     "Kappa",
     "KappaError",
     "LockedError",
+    "NewTask",
     "NotFoundError",
     "OverloadedError",
     "Page",
     "Products",
+    "Queue",
+    "QueueInfo",
+    "RunningTask",
+    "ScheduleInfo",
     "StorageFullError",
+    "Task",
+    "TaskPage",
+    "Tasks",
     "TooLargeError",
     "UnavailableError",
     "UnsupportedError",
     "Users",
     "VersionMismatchError",
+    "Worker",
     "__version__",
     "aio",
     "connect",

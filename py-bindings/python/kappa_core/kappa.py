@@ -11,7 +11,9 @@ from . import _exit, _kappa_core
 from .batch import Batch
 from .changes import Changes
 from .store import Collection, Products, Users
+from .tasks import Tasks
 from .types import CollectionInfo, CpuInfo, Duration, Index, Info
+from .worker import Handler, Worker, started
 
 
 class Kappa:
@@ -20,16 +22,19 @@ class Kappa:
     All methods may be called from many threads at once; while one waits, others run.
     """
 
-    __slots__ = ("__weakref__", "_database", "products", "users")
+    __slots__ = ("__weakref__", "_database", "products", "tasks", "users")
 
     products: Products
     """Products: a title, a price from 0 up, a thumbnail URL where there is one, and fields of your own."""
+    tasks: Tasks
+    """The task queue."""
     users: Users
     """Users: a name, an e-mail address and a group where there are any, and fields of your own."""
 
     def __init__(self, database: _kappa_core.Database) -> None:
         self._database = _exit.remember(database)
         self.products = Products(database.products())
+        self.tasks = Tasks(database)
         self.users = Users(database.users())
 
     def collection(
@@ -52,6 +57,25 @@ class Kappa:
     def changes(self, after: str | None = None, *, start: Literal["now", "oldest"] = "now") -> Changes:
         """The changes from now on, from the oldest that is kept, or behind a cursor."""
         return Changes(self._database.changes(after, start))
+
+    def worker(
+        self,
+        queue: str | list[str],
+        handler: Handler,
+        *,
+        concurrency: int = 1,
+        lease: Duration | None = None,
+        grace: Duration | None = None,
+        name: str | None = None,
+    ) -> Worker:
+        """Runs ``handler`` on the tasks of a queue, or of several, on at most ``concurrency`` threads.
+
+        lease: when this process dies, its tasks run again after so long at most; 30 s.
+        grace: how long a stop waits for handlers; 30 s. name: what people see as the task's worker.
+        """
+        options = {"concurrency": concurrency, "lease": lease, "grace": grace, "name": name}
+        native = started(self._database, queue, handler, options)
+        return Worker(native, handler, concurrency)
 
     def info(self) -> Info:
         """How the database stands."""

@@ -42,6 +42,13 @@ pub fn value(object: &Bound<'_, PyAny>, reader: Reader) -> Result<Value> {
     serde_json::from_slice(&writer.text).map_err(|error| Error::invalid("not a JSON value").caused_by(error))
 }
 
+/// The JSON text of any object that has one.
+pub fn text_of(object: &Bound<'_, PyAny>, reader: Reader) -> Result<Vec<u8>> {
+    let mut writer = Writer { text: Vec::with_capacity(128), reader };
+    writer.write(object, 0).map_err(Refused::into_error)?;
+    Ok(writer.text)
+}
+
 /// Why an object has no JSON text, and where in the document it lies.
 struct Refused {
     error: Error,

@@ -16,6 +16,8 @@ from .batch import Batch
 from .changes import Changes
 from .kappa import Kappa, Opening, connect, histogram, in_memory, open
 from .store import Collection, Products, Users
+from .tasks import Tasks
+from .worker import Worker
 
 __all__ = [
     "Batch",
@@ -24,7 +26,9 @@ __all__ = [
     "Kappa",
     "Opening",
     "Products",
+    "Tasks",
     "Users",
+    "Worker",
     "connect",
     "histogram",
     "in_memory",
