@@ -56,7 +56,7 @@ export interface ListOptions extends CallOptions {
   reverse?: boolean | null
   /** At most this many documents in all. */
   limit?: number | null
-  /** How many documents are fetched at a time: 1 to 1 000, 100 unless it is said. */
+  /** How many documents are fetched at a time: 1 to 1 000; unless it is said, 100 for one page and 500 for a whole list. */
   pageSize?: number | null
   /** Behind the page that gave this cursor. */
   after?: string | null
@@ -103,7 +103,7 @@ export declare class List<T = Document> implements AsyncIterable<Stored<T>> {
   page(): Promise<Page<T>>
   /** Every document at once: for lists that are known to be short. */
   toArray(): Promise<Stored<T>[]>
-  [Symbol.asyncIterator](): AsyncIterator<Stored<T>, void, undefined>
+  [Symbol.asyncIterator](): AsyncIterableIterator<Stored<T>>
 }
 
 /** The documents of one collection. */
@@ -210,6 +210,15 @@ export interface ChangesOptions extends CallOptions {
   start?: 'now' | 'oldest'
 }
 
+export interface ConnectOptions extends CallOptions {
+  /** Sent as `Authorization: Bearer`, for the proxy before the server. */
+  token?: string | null
+  /** How long a call may take in milliseconds, reconnecting included. */
+  deadline?: number | null
+  /** As in `OpenOptions`. */
+  numbers?: 'exact' | 'nearest' | null
+}
+
 export interface OpenOptions extends CallOptions {
   /**
    * `auto` (the default) shares the directory with the other processes that open it; `owner` insists on having it
@@ -267,6 +276,11 @@ export declare class Kappa {
   static open(path: string | URL, options?: OpenOptions | null): Promise<Kappa>
   /** A database in memory: gone when it is closed. */
   static inMemory(options?: OpenOptions | null): Promise<Kappa>
+  /**
+   * The database behind the server at `url`, such as `http://127.0.0.1:8080`: the same calls, and the same errors. Closing
+   * ends the connection, not the database.
+   */
+  static connect(url: string | URL, options?: ConnectOptions | null): Promise<Kappa>
   readonly products: Products
   readonly users: Collection<User>
   /** The collection `name`; with a declaration, it holds when the promise does. */
@@ -277,7 +291,7 @@ export declare class Kappa {
   batch(): Batch
   /** Changes of all collections. */
   changes<T = Document>(options?: ChangesOptions | null): Changes<T>
-  info(): Info
+  info(options?: CallOptions | null): Promise<Info>
   /** Answers when reads and writes are being answered. */
   ready(options?: CallOptions | null): Promise<void>
   /** Reads everything that is stored and says in words what is damaged; nothing when all is well. */

@@ -48,7 +48,9 @@ impl Kappa {
     pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
         let directory = directory.as_ref();
         let unusable = |error: std::io::Error| {
-            let error = Error::new(ErrorKind::Unavailable, "the data directory cannot be used").caused_by(error);
+            let what =
+                if directory.is_file() { "the data directory is a file" } else { "the data directory cannot be used" };
+            let error = Error::new(ErrorKind::Unavailable, what).caused_by(error);
             error.with("directory", directory.display())
         };
         create_durably(&*env.files, directory).map_err(unusable)?;
@@ -62,8 +64,8 @@ impl Kappa {
             }
             #[cfg(not(unix))]
             {
-                let lock = crate::env::lock::DirectoryLock::take(directory)?;
-                Arc::new(Local::open(directory, lock, draw_instance(&*env.entropy), options, env)?)
+                let lock = Arc::new(crate::env::lock::DirectoryLock::take(directory)?);
+                Arc::new(Local::open(directory, &lock, draw_instance(&*env.entropy), options, env)?)
             }
         };
         Ok(Self(executor))
@@ -94,7 +96,7 @@ impl Kappa {
     /// Calls and their errors are those of an open directory. One that meets a broken connection is sent again, up to
     /// its deadline; a write carries an idempotency key, drawn where the caller gave none, so that it is done once.
     /// The server keeps each such key for 24 h, a million at most; where writes come faster for long, run this process on the
-    /// server's host and open the directory. Feeds go on behind their cursor. Closing ends the connection, not the database.
+    /// server's host and open the directory. Feeds go on behind their cursor; one from now on begins when it is answered. Closing ends the connection, not the database.
     ///
     /// `token` is sent as `Authorization: Bearer`. The server does not check it yet: what does is a proxy before it.
     ///
@@ -163,9 +165,16 @@ impl Kappa {
     ///
     /// # Errors
     /// `InvalidInput` for a cursor that is none; `Expired` for one too old.
-    pub fn feed(&self, start: FeedStart) -> Result<Feed> {
-        let cursor = self.0.seek(start)?;
-        Ok(Feed { executor: Arc::clone(&self.0), behind: cursor.clone(), seen: cursor, ready: VecDeque::new() })
+    pub fn feed(&self, start: FeedStart) -> Pending<Feed> {
+        let executor = Arc::clone(&self.0);
+        let seen = self.0.seek(start);
+        seen.map(|seen| Ok(Feed { executor, behind: seen.clone(), seen, ready: VecDeque::new() }))
+    }
+
+    /// Ready once something was committed since this call, or the database was closed: for those who look for
+    /// themselves what it was.
+    pub fn committed(&self) -> Pending<()> {
+        self.0.committed()
     }
 
     /// How the database stands.

@@ -1,5 +1,6 @@
 //! Kappa: the backend core of a small team in one native library.
 
+mod duration;
 mod error;
 mod kappa;
 mod options;
@@ -20,6 +21,7 @@ pub mod cpu;
 pub mod random;
 
 pub use engine::{Direction, Durability, EventKind};
+pub use duration::parse_duration;
 pub use error::{Error, ErrorKind, Result};
 pub use executor::{CallOptions, Change, FeedStart, Info, Pending};
 pub use kappa::{Feed, Kappa};
@@ -32,10 +34,12 @@ pub use store::document::{Document, IntoDocument};
 pub use store::handle::{Batch, Collection, Entries, List, Products, Users, WriteOptions};
 pub use task::handle::Tasks;
 pub use task::json::Json;
+pub use task::kinds;
 pub use task::model::{
     Backoff, Claimed, Enqueued, EnqueuedId, FailedAttempt, Lease, Misfire, NewTask, Outcome, QueueInfo, QueueSettings,
     Rate, Readiness, Renewal, Report, Schedule, ScheduleInfo, Task, TaskId, TaskList, TaskPage, TaskState, Token,
     Verdict, Work, Worked,
 };
 pub use task::operation::{TaskAnswer, TaskOperation};
+pub use task::runner;
 pub use task::worker::{Claims, Failure, Interrupt, Job, Worker, WorkerOptions};

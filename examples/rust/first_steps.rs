@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let orders = db.collection("orders")?;
     let by_user = IndexDefinition { name: "user".into(), field: "user".into(), unique: false };
     orders.declare(Definition { indexes: vec![by_user], ..Definition::default() }).wait()?;
-    let mut feed = db.feed(FeedStart::Now)?;
+    let mut feed = db.feed(FeedStart::Now).wait()?;
     for (user, total) in [("ana", 30), ("luis", 20), ("ana", 10)] {
         orders.create(json!({ "user": user, "total": total })).wait()?;
     }

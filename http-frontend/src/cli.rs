@@ -1,7 +1,9 @@
 //! The command line: what the server is started with, and how it says what is wrong.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{
+    IsTerminal as _, {ErrorKind, Write},
+};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -125,7 +127,10 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
             arguments.host
         )));
     }
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    let stderr = std::io::stderr;
+    // A file or a journal must not get a terminal's colours.
+    let log = tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal());
+    log.with_max_level(tracing::Level::INFO).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(MAX_WAITING)
         .enable_all()

@@ -1,7 +1,7 @@
 // One open database.
 'use strict'
 
-const { native, port, call, callNow, nothing } = require('./port.cjs')
+const { native, port, call, nothing } = require('./port.cjs')
 const { camel, collectionInfo } = require('./text.cjs')
 const { invalid } = require('./errors.cjs')
 const check = require('./arguments.cjs')
@@ -13,6 +13,7 @@ const OPEN_OPTIONS = [
   'mode', 'durability', 'view', 'intakeBytes', 'deadline', 'memtableBytes', 'cacheBytes', 'logRetentionBytes', 'logRetention',
   'segmentBytes', 'mergeBytes',
 ]
+const CONNECT_OPTIONS = ['deadline']
 const OWN_OPTIONS = ['numbers', 'signal']
 
 class Kappa {
@@ -30,12 +31,21 @@ class Kappa {
 
   /** Opens the database in the directory `path`, made if it is not there. */
   static open(path, options) {
-    return open(() => check.text(path instanceof URL ? require('node:url').fileURLToPath(path) : path, 'the path'), options)
+    const place = () => check.text(path instanceof URL ? require('node:url').fileURLToPath(path) : path, 'the path')
+    return start(OPEN_OPTIONS, options, (slot, settings) => native.open(port, slot, place(), settings))
   }
 
   /** A database in memory: gone when it is closed. */
   static inMemory(options) {
-    return open(() => undefined, options)
+    return start(OPEN_OPTIONS, options, (slot, settings) => native.open(port, slot, undefined, settings))
+  }
+
+  /** The database behind the server at `url`. */
+  static async connect(url, options) {
+    const { token, ...rest } = check.options(options, [...CONNECT_OPTIONS, ...OWN_OPTIONS, 'token'])
+    const address = check.text(url instanceof URL ? url.href : url, 'the URL')
+    const secret = check.optionalText(token, 'token')
+    return start(CONNECT_OPTIONS, rest, (slot, settings) => native.connect(port, slot, address, secret, settings))
   }
 
   /** The collection `name`; with options they are declared first. */
@@ -61,8 +71,8 @@ class Kappa {
   }
 
   /** How the database stands. */
-  info() {
-    return callNow(() => camel(JSON.parse(native.info(this.#native))))
+  info(options) {
+    return this.#call(options, (slot) => native.info(this.#native, slot), camel)
   }
 
   /** Answers when reads and writes are being answered. */
@@ -93,20 +103,20 @@ class Kappa {
   }
 }
 
-async function open(path, given) {
-  const options = check.options(given, [...OPEN_OPTIONS, ...OWN_OPTIONS])
+async function start(names, given, begin) {
+  const options = check.options(given, [...names, ...OWN_OPTIONS])
   const numbers = options.numbers ?? 'exact'
   if (numbers !== 'exact' && numbers !== 'nearest') throw invalid("numbers is 'exact' or 'nearest'")
   const signal = check.signal(options.signal)
   const settings = {}
-  for (const name of OPEN_OPTIONS) {
+  for (const name of names) {
     const value = options[name]
     if (value === undefined || value === null) continue
     const isName = name === 'mode' || name === 'durability' || name === 'view'
     settings[name] = isName ? check.text(value, name) : check.optionalNatural(value, name)
   }
   const made = await call(
-    (slot) => native.open(port, slot, path(), JSON.stringify(settings)),
+    (slot) => begin(slot, JSON.stringify(settings)),
     (_, slot) => native.opened(port, slot),
     { signal },
   )

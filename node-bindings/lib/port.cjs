@@ -1,13 +1,21 @@
 // Calls under way in this environment, and the one place where their answers arrive.
 'use strict'
 
+// Taken here, so that answers also come where a test has put timers of its own in place of these.
+const { setImmediate, setInterval } = require('node:timers')
 const native = require('./load.cjs')
 const { make, thrown, cancelled } = require('./errors.cjs')
-const { parseExactly } = require('./text.cjs')
+const { toText, parseExactly } = require('./text.cjs')
 
-const port = native.attach(settle)
+// Creates that are handed over together hold no more text than this, and are no more than these.
+const GATHERED_LENGTH = 256 * 1024
+const GATHERED = 256
+
+const port = native.attach(arrived)
 const pending = new Map()
 let lastSlot = 0
+// Creates that the native part does not have yet.
+let gathered = null
 
 // What keeps Node running while an answer is awaited. An open database alone does not: a script that has nothing left
 // to wait for may end.
@@ -17,6 +25,7 @@ awake.unref()
 // Also runs at `process.exit` and behind an uncaught exception, where the hooks of native code do not.
 process.once('exit', () => {
   try {
+    flush()
     native.end(port)
   } catch {
     // The next open recovers what was not closed; the exit code of the process is not ours to change.
@@ -27,9 +36,11 @@ process.once('exit', () => {
  * Starts a call and gives the promise of its answer.
  *
  * `start(slot)` makes the native call. `convert(value, slot)` makes the answer from the value of its text. `options`
- * may hold `signal`, which gives the call up, and `nearest`, which lets numbers lose digits.
+ * may hold `signal`, which gives the call up, `nearest`, which lets numbers lose digits, and `turn`, which hands also an
+ * answer that is there at once over in a turn of the event loop of its own.
  */
 function call(start, convert, options) {
+  flush()
   return new Promise((resolve, reject) => {
     const signal = options?.signal
     if (signal?.aborted) {
@@ -46,11 +57,12 @@ function call(start, convert, options) {
     }
     const waiting = { resolve, reject, convert, nearest: options?.nearest === true, signal, abort: undefined }
     pending.set(slot, waiting)
-    if (text !== null) {
+    if (text !== null && options?.turn !== true) {
       settle(text)
       return
     }
     if (pending.size === 1) awake.ref()
+    if (text !== null) setImmediate(settle, text)
     if (signal !== undefined) {
       waiting.abort = () => giveUp(slot)
       signal.addEventListener('abort', waiting.abort, { once: true })
@@ -58,11 +70,73 @@ function call(start, convert, options) {
   })
 }
 
+/**
+ * Adds a document without options, and gives the promise of its answer. Creates of one turn are handed over together as
+ * soon as their callers have come to an end, or something else is called: one native call for each costs more than the
+ * writes themselves.
+ */
+function create(store, document, nearest) {
+  return new Promise((resolve, reject) => {
+    let text
+    try {
+      text = toText(document)
+    } catch (error) {
+      reject(thrown(error))
+      return
+    }
+    if (gathered === null || gathered.store !== store || gathered.length + text.length > GATHERED_LENGTH) {
+      flush()
+      gathered = { store, first: lastSlot + 1, texts: [], length: 0 }
+      process.nextTick(flush)
+    }
+    gathered.length += text.length
+    gathered.texts.push(text)
+    pending.set(++lastSlot, { resolve, reject, convert: same, nearest, signal: undefined, abort: undefined })
+    if (pending.size === 1) awake.ref()
+    if (gathered.texts.length === GATHERED) flush()
+  })
+}
+
+/** Hands over the creates that have gathered. */
+function flush() {
+  if (gathered === null) return
+  const { store, first, texts } = gathered
+  gathered = null
+  let text
+  try {
+    // No text of JSON has a line break in it.
+    text = native.createMany(store, first, texts.join('\n'))
+  } catch (error) {
+    const failed = thrown(error)
+    texts.forEach((_, position) => take(first + position)?.reject(failed))
+    return
+  }
+  // Not now: callers who go on with another create at once would keep the loop for as long as their answers come at once.
+  if (text !== null) setImmediate(settle, text)
+}
+
 function giveUp(slot) {
   const waiting = take(slot)
   if (waiting === undefined) return
   discard(slot)
   waiting.reject(cancelled(waiting.signal))
+}
+
+/** Hands over answers, and asks for those that come meanwhile in a turn of their own: timers and I/O go on in between. */
+function arrived(text) {
+  setImmediate(more)
+  settle(text)
+}
+
+function more() {
+  let text
+  try {
+    text = native.gather(port)
+  } catch {
+    // A defect: what it was about is lost, but nobody else's answer may be.
+    text = ''
+  }
+  if (text !== null) arrived(text)
 }
 
 /** Hands the answers of `text` to their callers: a number, a kind and a value for each. */
@@ -118,4 +192,4 @@ function callNow(make) {
 const same = (value) => value
 const nothing = () => undefined
 
-module.exports = { native, port, call, callNow, same, nothing }
+module.exports = { native, port, call, create, callNow, same, nothing }

@@ -1,9 +1,9 @@
 // The documents of one collection.
 'use strict'
 
-const { native, port, call, callNow, same } = require('./port.cjs')
+const { native, port, call, create, callNow, same } = require('./port.cjs')
 const { toText, parseMarked, collectionInfo } = require('./text.cjs')
-const { invalid } = require('./errors.cjs')
+const { invalid, thrown } = require('./errors.cjs')
 const check = require('./arguments.cjs')
 const { List } = require('./list.cjs')
 
@@ -25,6 +25,7 @@ class Collection {
 
   /** Adds a document, with a UUID as its id where it names none. */
   create(document, options) {
+    if (options === undefined || options === null) return create(this.#native, document, this.#nearest)
     return this.#call(options, CREATE, (slot, { ttl, idempotencyKey }) =>
       native.create(this.#native, slot, toText(document), millis(ttl), key(idempotencyKey)),
     )
@@ -62,7 +63,11 @@ class Collection {
 
   /** As `get`, at once: the event loop waits for the disk when the document is not in memory. */
   getSync(id) {
-    return this.#now(() => native.getSync(this.#native, idText(id)))
+    try {
+      return parseMarked(native.getSync(this.#native, idText(id)), this.#nearest)
+    } catch (error) {
+      throw thrown(error)
+    }
   }
 
   /** One document with its version, or null. */

@@ -1,5 +1,6 @@
 //! Answers as the JSON text that JavaScript reads.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use kappa_core::{Answer, Document, Entry, Error, ErrorKind, Page, Result};
@@ -7,20 +8,42 @@ use serde::Serialize;
 
 use crate::numbers::fit_doubles;
 
+/// Room that is made for one document among several: growing copies what is there.
+const LIKELY_BYTES: usize = 384;
+
 /// JSON text, and whether `JSON.parse` would lose digits of its numbers.
 #[derive(Debug)]
 pub struct Text {
     /// The text.
-    pub json: String,
+    pub json: Json,
     /// Whether `JSON.parse` gives every number as it is.
     pub exact: bool,
+}
+
+/// JSON text that was made here, or lies in a document.
+#[derive(Debug)]
+pub enum Json {
+    /// Made here.
+    Made(String),
+    /// That of the document, which is not copied.
+    Stored(Document),
+}
+
+impl Json {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Made(text) => text,
+            Self::Stored(document) => document.text(),
+        }
+    }
 }
 
 impl Text {
     /// Text that may hold any number.
     pub fn new(json: String) -> Self {
         let exact = fit_doubles(&json);
-        Self { json, exact }
+        Self { json: Json::Made(json), exact }
     }
 
     /// Anything of Kappa's own.
@@ -30,8 +53,10 @@ impl Text {
     }
 
     /// One document, or null.
-    pub fn document(document: Option<&Document>) -> Self {
-        Self::new(document.map_or("null", Document::text).to_owned())
+    pub fn document(document: Option<Document>) -> Self {
+        let Some(document) = document else { return Self::new("null".to_owned()) };
+        let exact = fit_doubles(document.text());
+        Self { json: Json::Stored(document), exact }
     }
 
     /// One document with its version, or null.
@@ -51,6 +76,11 @@ impl Text {
         }))
     }
 
+    /// The documents of one page of a list.
+    pub fn items(page: &Page) -> Self {
+        Self::new(array(&page.entries, |json, entry| json.push_str(entry.document.text())))
+    }
+
     /// One page of a list.
     pub fn page(page: &Page) -> Self {
         let items = array(&page.entries, write_entry);
@@ -58,21 +88,21 @@ impl Text {
         Self::new(format!("{{\"items\":{items},\"cursor\":{cursor}}}"))
     }
 
-    /// What each operation of a batch gave: the document it wrote, or whether it deleted one.
+    /// What each operation of a batch gave: the document it wrote, whether it deleted one, or the task that it enqueued.
     pub fn batch(answers: &[Answer]) -> Result<Self> {
-        let known = |answer: &Answer| matches!(answer, Answer::Written(_) | Answer::Deleted(_));
-        if !answers.iter().all(known) {
-            return Err(Error::new(ErrorKind::Internal, "a batch answered what it was not asked"));
-        }
-        Ok(Self::new(array(answers, |json, answer| match answer {
-            Answer::Written(entry) => json.push_str(entry.document.text()),
-            other => json.push_str(if matches!(other, Answer::Deleted(true)) { "true" } else { "false" }),
-        })))
+        let texts = answers.iter().map(|answer| match answer {
+            Answer::Written(entry) => Ok(entry.document.text().into()),
+            Answer::Deleted(deleted) => Ok(Cow::from(if *deleted { "true" } else { "false" })),
+            Answer::Task(answer) => answer.to_json().map(Cow::from),
+            _ => Err(Error::new(ErrorKind::Internal, "a batch answered what it was not asked")),
+        });
+        let texts: Vec<Cow<'_, str>> = texts.collect::<Result<_>>()?;
+        Ok(Self::new(array(&texts, |json, text| json.push_str(text))))
     }
 
     /// For a call that answers at once: text that does not fit `JSON.parse` begins with a space.
-    pub fn marked(self) -> String {
-        if self.exact { self.json } else { format!(" {}", self.json) }
+    pub fn marked(self) -> Json {
+        if self.exact { self.json } else { Json::Made(format!(" {}", self.json.as_str())) }
     }
 }
 
@@ -87,7 +117,8 @@ fn write_entry(json: &mut String, entry: &Entry) {
 }
 
 fn array<T>(items: &[T], mut write: impl FnMut(&mut String, &T)) -> String {
-    let mut json = String::from("[");
+    let mut json = String::with_capacity(items.len() * LIKELY_BYTES + 2);
+    json.push('[');
     for (position, item) in items.iter().enumerate() {
         if position > 0 {
             json.push(',');

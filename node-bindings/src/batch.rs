@@ -12,6 +12,7 @@ use crate::error::malformed;
 use crate::guard::export;
 use crate::port::Slot;
 use crate::store::write_options;
+use crate::tasks;
 
 /// One operation as JavaScript gathers it.
 #[derive(Deserialize)]
@@ -44,6 +45,10 @@ enum Step<'a> {
         id: String,
         if_version: Option<String>,
     },
+    Enqueue {
+        #[serde(borrow)]
+        document: &'a RawValue,
+    },
 }
 
 impl Step<'_> {
@@ -72,6 +77,9 @@ impl Step<'_> {
                 if_version: version(if_version)?,
                 ttl_ms: ttl_ms(ttl)?,
             },
+            Self::Enqueue { document } => {
+                Operation::Task(tasks::operation(&format!("{{\"enqueue\":{}}}", document.get()))?)
+            }
             Self::Delete { collection, id, if_version } => Operation::Delete {
                 collection: CollectionName::new(&collection)?,
                 id,

@@ -24,7 +24,7 @@ pub struct Changes {
     port: Arc<Port>,
     feed: Arc<Mutex<Feed>>,
     /// Keeps the database from being closed while its feed is in use.
-    _handle: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
 /// Opens the feed behind the cursor `after`; where there is none, with what happens from now on, or with the oldest.
@@ -40,10 +40,11 @@ pub fn changes(
         let start = if oldest { FeedStart::Oldest } else { FeedStart::Now };
         let opening: Opening = if let Some(cursor) = after {
             // A cursor is looked up in files.
-            Box::pin(threads::read("changes", move || handle.kappa().feed(FeedStart::After(cursor))))
+            let kappa = handle.kappa().clone();
+            Box::pin(threads::read("changes", move || kappa.feed(FeedStart::After(cursor)).wait()))
         } else {
             // What is written behind this call belongs to the feed: its place is taken now, which needs no file.
-            Box::pin(std::future::ready(handle.kappa().feed(start)))
+            Box::pin(handle.kappa().feed(start))
         };
         Ok(database.port.start(slot, "changes", async move {
             let feed = opening.await?;
@@ -58,7 +59,7 @@ pub fn changes(
 pub fn followed(database: &External<Database>, slot: Slot) -> napi::Result<External<Changes>> {
     export("followed", || {
         let (port, handle) = (Arc::clone(&database.port), Arc::clone(&database.handle));
-        Ok(External::new(Changes { feed: port.take(slot)?, port, _handle: handle }))
+        Ok(External::new(Changes { feed: port.take(slot)?, port, handle }))
     })
 }
 
@@ -66,11 +67,11 @@ pub fn followed(database: &External<Database>, slot: Slot) -> napi::Result<Exter
 #[napi]
 pub fn next_changes(changes: &External<Changes>, slot: Slot) -> napi::Result<Option<String>> {
     export("nextChanges", || {
-        let feed = Arc::clone(&changes.feed);
+        let (feed, handle) = (Arc::clone(&changes.feed), Arc::clone(&changes.handle));
         Ok(changes.port.start(slot, "nextChanges", async move {
             loop {
                 // Before looking, so that a change between the look and the wait is not missed.
-                let committed = feed.lock().committed();
+                let committed = handle.kappa().committed();
                 let looking = Arc::clone(&feed);
                 let found = threads::read("nextChanges", move || those_there(&mut looking.lock())).await?;
                 if !found.is_empty() {

@@ -4,9 +4,10 @@ use napi_derive::napi;
 
 use crate::answer::Text;
 use crate::guard::export;
+use crate::port::JsText;
 
 /// Describes the machine as it is now.
 #[napi]
-pub fn cpu_info() -> napi::Result<String> {
-    export("cpuInfo", || Ok(Text::of(&kappa_core::cpu::cpu_info())?.json))
+pub fn cpu_info() -> napi::Result<JsText> {
+    export("cpuInfo", || Ok(Text::of(&kappa_core::cpu::cpu_info())?.json.into()))
 }

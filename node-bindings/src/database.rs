@@ -1,14 +1,15 @@
 //! Opening, describing and closing a database.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kappa_core::env::Env;
-use kappa_core::{Kappa, Options, Result};
+use kappa_core::{Claims, Kappa, Options, Result};
 use napi::bindgen_prelude::External;
 use napi_derive::napi;
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::answer::Text;
@@ -24,6 +25,8 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 pub struct Handle {
     kappa: Kappa,
     closed: AtomicBool,
+    /// What a close has to stop first, so that running tasks are handed back.
+    workers: Mutex<Vec<Weak<Claims>>>,
 }
 
 /// A database as JavaScript holds it, with the door its answers leave by.
@@ -40,7 +43,18 @@ impl Handle {
         &self.kappa
     }
 
+    /// Notes a worker that must be stopped before the database is closed.
+    pub fn note_worker(&self, worker: &Arc<Claims>) {
+        let mut workers = self.workers.lock();
+        workers.retain(|worker| worker.strong_count() > 0);
+        workers.push(Arc::downgrade(worker));
+    }
+
     fn close(&self) -> Result<()> {
+        let workers: Vec<_> = self.workers.lock().drain(..).filter_map(|worker| worker.upgrade()).collect();
+        for worker in workers {
+            worker.stop(Duration::ZERO);
+        }
         let closed = self.kappa.close();
         self.closed.store(true, Ordering::Release);
         closed
@@ -138,18 +152,39 @@ pub fn open(
     path: Option<String>,
     options: String,
 ) -> napi::Result<Option<String>> {
-    export("open", || {
-        let options = OpenOptions::parse(&options)?;
+    starting(port, slot, "open", &options, move |options, env| match path {
+        Some(path) => Kappa::open_with(path, options, env),
+        None => Kappa::in_memory(options, env),
+    })
+}
+
+/// Connects to the server at `url`.
+#[napi]
+pub fn connect(
+    port: &External<Arc<Port>>,
+    slot: Slot,
+    url: String,
+    token: Option<String>,
+    options: String,
+) -> napi::Result<Option<String>> {
+    let connect = move |options: &Options, env: &Env| Kappa::connect_with(&url, token.as_deref(), options, env);
+    starting(port, slot, "connect", &options, connect)
+}
+
+fn starting(
+    port: &Arc<Port>,
+    slot: Slot,
+    name: &'static str,
+    options: &str,
+    open: impl FnOnce(&Options, &Env) -> Result<Kappa> + Send + 'static,
+) -> napi::Result<Option<String>> {
+    export(name, || {
+        let options = OpenOptions::parse(options)?;
         let owner = Arc::clone(port);
-        let opening = threads::long("open", move || {
-            let env = Env::default();
-            match path {
-                Some(path) => Kappa::open_with(path, &options, &env),
-                None => Kappa::in_memory(&options, &env),
-            }
-        });
-        Ok(port.start(slot, "open", async move {
-            let handle = Arc::new(Handle { kappa: opening.await?, closed: AtomicBool::new(false) });
+        let opening = threads::long(name, move || open(&options, &Env::default()));
+        Ok(port.start(slot, name, async move {
+            let handle =
+                Arc::new(Handle { kappa: opening.await?, closed: AtomicBool::new(false), workers: Mutex::default() });
             owner.note(&handle);
             owner.keep(slot, handle);
             Ok(Text::new("null".to_owned()))
@@ -165,20 +200,21 @@ pub fn opened(port: &External<Arc<Port>>, slot: Slot) -> napi::Result<External<D
 
 /// How the database stands.
 #[napi]
-pub fn info(database: &External<Database>) -> napi::Result<String> {
-    export("info", || Ok(Text::of(&database.handle.kappa.info()?)?.json))
+pub fn info(database: &External<Database>, slot: Slot) -> napi::Result<Option<String>> {
+    // Asked of another process where that one owns the data.
+    background(database, slot, "info", |kappa| Text::of(&kappa.info()?))
 }
 
 /// Answers when reads and writes are being answered.
 #[napi]
 pub fn ready(database: &External<Database>, slot: Slot) -> napi::Result<Option<String>> {
-    background(database, slot, "ready", |kappa| kappa.ready().map(|()| "null".to_owned()))
+    background(database, slot, "ready", |kappa| kappa.ready().map(|()| Text::new("null".to_owned())))
 }
 
 /// Reads everything that is stored and says in words what is damaged.
 #[napi]
 pub fn check(database: &External<Database>, slot: Slot) -> napi::Result<Option<String>> {
-    background(database, slot, "check", |kappa| Ok(Text::of(&kappa.check()?)?.json))
+    background(database, slot, "check", |kappa| Text::of(&kappa.check()?))
 }
 
 /// Finishes what was taken in and gives the directory back.
@@ -208,11 +244,11 @@ fn background(
     database: &Database,
     slot: Slot,
     name: &'static str,
-    call: impl FnOnce(&Kappa) -> Result<String> + Send + 'static,
+    call: impl FnOnce(&Kappa) -> Result<Text> + Send + 'static,
 ) -> napi::Result<Option<String>> {
     export(name, || {
         let handle = Arc::clone(&database.handle);
         let answering = threads::long(name, move || call(&handle.kappa));
-        Ok(database.port.start(slot, name, async move { answering.await.map(Text::new) }))
+        Ok(database.port.start(slot, name, answering))
     })
 }

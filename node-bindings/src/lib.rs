@@ -16,4 +16,11 @@ mod list;
 mod numbers;
 mod port;
 mod store;
+mod tasks;
 mod threads;
+mod worker;
+
+/// Documents are made on the event loop and end on the threads of core: with the allocator of the system those threads
+/// wait for each other's locks, which costs more than everything else in a write.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

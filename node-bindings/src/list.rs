@@ -1,15 +1,20 @@
 //! Pages of a list.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
 use kappa_core::{List, Result};
 use napi::bindgen_prelude::External;
 use napi_derive::napi;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::answer::Text;
+use crate::database::Handle;
 use crate::error::malformed;
 use crate::guard::export;
-use crate::port::Slot;
+use crate::port::{Port, Slot};
 use crate::store::Store;
 use crate::threads;
 
@@ -36,6 +41,13 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Val
 }
 
 impl Wanted {
+    /// The list in `store` that `json` describes.
+    fn parse(json: &str, store: &Store) -> Result<List> {
+        let wanted: Self =
+            serde_json::from_str(json).map_err(malformed("an option is unknown or has a wrong value"))?;
+        Ok(wanted.of(store.collection.list()))
+    }
+
     fn of(self, list: List) -> List {
         let say = |list: List, value: Option<Value>, how: fn(List, Value) -> List| match value {
             Some(value) => how(list, value),
@@ -56,10 +68,52 @@ impl Wanted {
 #[napi]
 pub fn page(store: &External<Store>, slot: Slot, wanted: String) -> napi::Result<Option<String>> {
     export("page", || {
-        let wanted: Wanted =
-            serde_json::from_str(&wanted).map_err(malformed("an option is unknown or has a wrong value"))?;
-        let list = wanted.of(store.collection.list());
-        let reading = threads::read("page", move || Ok(list.page()));
-        Ok(store.port.start(slot, "page", async move { Ok(Text::page(&reading.await?.await?)) }))
+        let list = Wanted::parse(&wanted, store)?;
+        let reading = threads::read("page", move || Ok(list.page().map(|page| Ok(Text::page(&page)))));
+        Ok(store.port.start(slot, "page", async move { reading.await?.await }))
+    })
+}
+
+/// A page that is being read: its documents, and what is left of the list behind it.
+type Reading = Pin<Box<dyn Future<Output = Result<(Text, Option<List>)>> + Send>>;
+
+/// A list as it is walked through.
+pub struct Walk {
+    port: Arc<Port>,
+    /// The next page, which is read while JavaScript uses the one before; none behind the last.
+    next: Arc<Mutex<Option<Reading>>>,
+    /// Keeps the database from being closed while its lists are in use.
+    _handle: Arc<Handle>,
+}
+
+fn read(list: List) -> Reading {
+    let reading = threads::read("nextPage", move || {
+        let page = list.page();
+        // Begun here: where another process is asked, nobody polls before the page is wanted.
+        Ok(page.map(move |page| Ok((Text::items(&page), list.behind(&page)))).start())
+    });
+    Box::pin(async move { reading.await?.await })
+}
+
+/// Begins to read the documents that `wanted` describes.
+#[napi]
+pub fn walk(store: &External<Store>, wanted: String) -> napi::Result<External<Walk>> {
+    export("walk", || {
+        let next = Arc::new(Mutex::new(Some(read(Wanted::parse(&wanted, store)?))));
+        Ok(External::new(Walk { port: Arc::clone(&store.port), next, _handle: store.handle() }))
+    })
+}
+
+/// The documents of the next page, or null behind the last; the one behind it is begun.
+#[napi]
+pub fn next_page(walk: &External<Walk>, slot: Slot) -> napi::Result<Option<String>> {
+    export("nextPage", || {
+        let (reading, next) = (walk.next.lock().take(), Arc::clone(&walk.next));
+        Ok(walk.port.start(slot, "nextPage", async move {
+            let Some(reading) = reading else { return Ok(Text::new("null".to_owned())) };
+            let (items, rest) = reading.await?;
+            *next.lock() = rest.map(read);
+            Ok(items)
+        }))
     })
 }

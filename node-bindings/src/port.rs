@@ -1,8 +1,9 @@
 //! Where the answers of one JavaScript environment arrive: the main thread's, or that of one worker.
 //!
 //! A call is a future with a number. It is polled on the environment's own thread: when it starts, and whenever it was
-//! woken. Whoever wakes it (the committer, a reader) only puts it into the queue of its port and rings; one ring hands
-//! over everything that has gathered by then, as one JSON text.
+//! woken. Whoever wakes it (the committer, a reader) only puts it into the queue of its port and rings; one turn of the
+//! event loop hands over what has gathered by then, as one JSON text. What is left, and what comes meanwhile, is for the
+//! next turn: answers that bring forth new calls would keep the loop from everything else otherwise.
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -20,15 +21,17 @@ use napi::{Env, JsValue, Status};
 use napi_derive::napi;
 use parking_lot::Mutex;
 
-use crate::answer::{Text, quoted};
+use crate::answer::{Json, Text, quoted};
 use crate::database::{Handle, close_all};
 use crate::error;
 use crate::guard::{caught, export, panic_if_armed};
 
 /// The number by which JavaScript knows a call.
 pub type Slot = i64;
-/// Answers of this length are handed over before more are gathered.
-const HAND_OVER_BYTES: usize = 256 << 10;
+/// Answers of this length are handed over before more are gathered,
+const HAND_OVER_BYTES: usize = 64 << 10;
+/// and so many of any length: what their callers do with them is part of the turn, too.
+const HAND_OVER_CALLS: usize = 64;
 
 type Running = Pin<Box<dyn Future<Output = Result<Text>> + Send>>;
 type Bell = ThreadsafeFunction<(), (), JsText, Status, false, true>;
@@ -39,9 +42,7 @@ pub struct Port {
     /// Set once, before any call can be made.
     bell: OnceLock<Bell>,
     /// Calls to be polled again.
-    woken: Mutex<VecDeque<Arc<Call>>>,
-    /// Whether the bell rings already; what is woken until it is answered goes with it.
-    rung: AtomicBool,
+    woken: Mutex<Woken>,
     /// Calls under way, so that they can be cancelled.
     calls: Mutex<HashMap<Slot, Arc<Call>>>,
     /// What calls made besides their text, until JavaScript takes it.
@@ -49,6 +50,13 @@ pub struct Port {
     /// Databases that this environment opened.
     handles: Mutex<Vec<Weak<Handle>>>,
     ended: AtomicBool,
+}
+
+#[derive(Default)]
+struct Woken {
+    calls: VecDeque<Arc<Call>>,
+    /// Whether a turn of the event loop is on its way to them. It is until a turn finds none.
+    expected: bool,
 }
 
 struct Call {
@@ -68,6 +76,19 @@ impl Port {
         name: &'static str,
         future: impl Future<Output = Result<Text>> + Send + 'static,
     ) -> Option<String> {
+        let mut text = String::new();
+        self.begin(&mut text, slot, name, future);
+        closed(text)
+    }
+
+    /// As [`Self::start`]; an answer that is there at once goes to the end of `text`, which [`closed`] ends.
+    pub fn begin(
+        self: &Arc<Self>,
+        text: &mut String,
+        slot: Slot,
+        name: &'static str,
+        future: impl Future<Output = Result<Text>> + Send + 'static,
+    ) {
         let running: Option<Running> = Some(Box::pin(future));
         let call = Call {
             slot,
@@ -77,14 +98,10 @@ impl Port {
             queued: AtomicBool::new(false),
         };
         let call = Arc::new(call);
-        if let Some(answer) = call.poll() {
-            let mut text = String::new();
-            write_answer(&mut text, slot, answer);
-            text.push(']');
-            return Some(text);
+        match call.poll() {
+            Some(answer) => write_answer(text, slot, answer),
+            None => drop(self.calls.lock().insert(slot, call)),
         }
-        self.calls.lock().insert(slot, call);
-        None
     }
 
     /// Notes a database that must be closed before this environment ends.
@@ -112,12 +129,11 @@ impl Port {
         if self.ended.load(Ordering::Acquire) {
             return;
         }
-        self.woken.lock().push_back(call);
-        self.ring();
-    }
-
-    fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+        let mut woken = self.woken.lock();
+        woken.calls.push_back(call);
+        let expected = std::mem::replace(&mut woken.expected, true);
+        drop(woken);
+        if !expected {
             // An environment that has ended takes no more answers; there is nobody left to tell.
             let _ = self.bell.get().map(|bell| bell.call((), ThreadsafeFunctionCallMode::NonBlocking));
         }
@@ -133,7 +149,7 @@ impl Port {
     /// Gives up every call and closes every database of this environment.
     fn end(&self) {
         self.ended.store(true, Ordering::Release);
-        self.woken.lock().clear();
+        self.woken.lock().calls.clear();
         let handles: Vec<_> = self.handles.lock().drain(..).filter_map(|handle| handle.upgrade()).collect();
         close_all(handles);
         let calls = std::mem::take(&mut *self.calls.lock());
@@ -142,13 +158,21 @@ impl Port {
         drop(made);
     }
 
-    /// The answers that have arrived, as `[slot, kind, answer, ..]`; empty when there are none.
-    fn gather(&self) -> String {
+    /// Answers that have arrived, as `[slot, kind, answer, ..]`, and empty where calls got on without an answer. None
+    /// when there was nothing to do; otherwise the next turn has to ask again.
+    fn gather(&self) -> Option<String> {
         let mut text = String::new();
-        // Before the queue is looked at: whoever wakes a call from here on rings again.
-        self.rung.store(false, Ordering::Release);
-        loop {
-            let Some(call) = self.woken.lock().pop_front() else { break };
+        for gathered in 0..HAND_OVER_CALLS {
+            let mut woken = self.woken.lock();
+            let Some(call) = woken.calls.pop_front() else {
+                if gathered == 0 {
+                    // Whoever wakes a call from here on rings again.
+                    woken.expected = false;
+                    return None;
+                }
+                break;
+            };
+            drop(woken);
             let Some(answer) = call.poll() else { continue };
             self.calls.lock().remove(&call.slot);
             write_answer(&mut text, call.slot, answer);
@@ -156,13 +180,7 @@ impl Port {
                 break;
             }
         }
-        if !text.is_empty() {
-            text.push(']');
-        }
-        if !self.woken.lock().is_empty() {
-            self.ring();
-        }
-        text
+        Some(closed(text).unwrap_or_default())
     }
 }
 
@@ -201,23 +219,44 @@ impl Wake for Call {
 }
 
 fn write_answer(text: &mut String, slot: Slot, answer: Result<Text>) {
-    let (kind, json) = match answer {
-        Ok(Text { json, exact: true }) => (0, json),
-        Ok(Text { json, exact: false }) => (2, quoted(&json)),
-        Err(error) => (1, error::to_json(&error)),
-    };
     let open = if text.is_empty() { '[' } else { ',' };
-    write!(text, "{open}{slot},{kind},{json}").expect("a string takes all text");
+    let written = match &answer {
+        Ok(Text { json, exact: true }) => write!(text, "{open}{slot},0,{}", json.as_str()),
+        Ok(Text { json, exact: false }) => write!(text, "{open}{slot},2,{}", quoted(json.as_str())),
+        Err(error) => write!(text, "{open}{slot},1,{}", error::to_json(error)),
+    };
+    written.expect("a string takes all text");
+}
+
+/// The text of answers with its end; none where no answer was written.
+pub fn closed(mut text: String) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    text.push(']');
+    Some(text)
 }
 
 /// A string on its way into JavaScript.
-pub struct JsText(String);
+pub struct JsText(Json);
+
+impl From<Json> for JsText {
+    fn from(json: Json) -> Self {
+        Self(json)
+    }
+}
+
+impl From<String> for JsText {
+    fn from(text: String) -> Self {
+        Self(Json::Made(text))
+    }
+}
 
 impl ToNapiValue for JsText {
     unsafe fn to_napi_value(env: napi::sys::napi_env, text: Self) -> napi::Result<napi::sys::napi_value> {
-        let env = Env::from_raw(env);
+        let (env, text) = (Env::from_raw(env), text.0.as_str());
         // ASCII needs no decoding, which is most of the cost of a long string.
-        let string = if text.0.is_ascii() { env.create_string_latin1(text.0) } else { env.create_string(text.0) };
+        let string = if text.is_ascii() { env.create_string_latin1(text) } else { env.create_string(text) };
         string.map(|string| string.raw())
     }
 }
@@ -228,9 +267,10 @@ pub fn attach(env: Env, answered: Function<'_, JsText, ()>) -> napi::Result<Exte
     export("attach", || {
         let port = Arc::new(Port::default());
         let gathering = Arc::downgrade(&port);
-        let gather = move || gathering.upgrade().map_or_else(String::new, |port| port.gather());
+        let gather = move || gathering.upgrade().and_then(|port| port.gather()).unwrap_or_default();
         let bell = answered.build_threadsafe_function::<()>().weak::<true>().callee_handled::<false>();
-        let bell = bell.build_callback(move |_| Ok(JsText(caught("answers", || Ok(gather())).unwrap_or_default())));
+        let bell =
+            bell.build_callback(move |_| Ok(JsText::from(caught("answers", || Ok(gather())).unwrap_or_default())));
         let bell = bell.map_err(refused)?;
         assert!(port.bell.set(bell).is_ok(), "the port is new");
         env.add_env_cleanup_hook(Arc::clone(&port), |port| port.end()).map_err(refused)?;
@@ -240,6 +280,12 @@ pub fn attach(env: Env, answered: Function<'_, JsText, ()>) -> napi::Result<Exte
 
 fn refused(error: napi::Error) -> Error {
     Error::new(ErrorKind::Unavailable, "Node refused what an environment needs").with("reason", error.reason.clone())
+}
+
+/// Further answers, in a turn of the event loop of their own; none when there is nothing to ask for any more.
+#[napi]
+pub fn gather(port: &External<Arc<Port>>) -> napi::Result<Option<JsText>> {
+    export("gather", || Ok(port.gather().map(JsText::from)))
 }
 
 /// Gives up the call `slot`; answers whether it was still under way.

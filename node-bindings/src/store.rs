@@ -13,7 +13,7 @@ use crate::answer::Text;
 use crate::database::{Database, Handle};
 use crate::error::malformed;
 use crate::guard::export;
-use crate::port::{Port, Slot};
+use crate::port::{JsText, Port, Slot, closed};
 use crate::threads;
 
 /// Made-up products at a time; more would not fit one answer.
@@ -26,11 +26,16 @@ pub struct Store {
     /// The collection.
     pub collection: Collection,
     /// Keeps the database from being closed while its collections are in use.
-    _handle: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
 impl Store {
-    /// Starts a call whose read runs on a reader's thread.
+    /// What keeps the database from being closed.
+    pub fn handle(&self) -> Arc<Handle> {
+        Arc::clone(&self.handle)
+    }
+
+    /// Starts a call whose read runs on a reader's thread; its text is made there too.
     fn read<T: Send + 'static>(
         &self,
         slot: Slot,
@@ -39,13 +44,17 @@ impl Store {
         text: impl FnOnce(T) -> Result<Text> + Send + 'static,
     ) -> Option<String> {
         let collection = self.collection.clone();
-        let reading = threads::read(name, move || Ok(read(&collection)));
-        self.port.start(slot, name, async move { text(reading.await?.await?) })
+        let reading = threads::read(name, move || Ok(read(&collection).map(text)));
+        self.port.start(slot, name, async move { reading.await?.await })
     }
 
     fn written(&self, slot: Slot, name: &'static str, written: Pending<Entry>) -> Option<String> {
-        self.port.start(slot, name, async move { Ok(Text::document(Some(&written.await?.document))) })
+        self.port.start(slot, name, written_text(written))
     }
+}
+
+async fn written_text(written: Pending<Entry>) -> Result<Text> {
+    Ok(Text::document(Some(written.await?.document)))
 }
 
 /// What JavaScript says about one write; whole numbers of milliseconds.
@@ -68,7 +77,7 @@ pub fn collection(database: &External<Database>, name: String) -> napi::Result<E
     export("collection", || {
         let handle = Arc::clone(&database.handle);
         let collection = handle.kappa().collection(&name)?;
-        Ok(External::new(Store { port: Arc::clone(&database.port), collection, _handle: handle }))
+        Ok(External::new(Store { port: Arc::clone(&database.port), collection, handle }))
     })
 }
 
@@ -85,6 +94,24 @@ pub fn create(
         let options = write_options(ttl, None, key)?;
         let written = store.collection.create_with(Document::parse(document)?, options);
         Ok(store.written(slot, "create", written))
+    })
+}
+
+/// Adds the documents that stand in the lines of `documents`, each by a call of its own; the first has the number `first`.
+#[napi]
+pub fn create_many(store: &External<Store>, first: Slot, documents: String) -> napi::Result<Option<String>> {
+    export("createMany", || {
+        let create = |document: &str| match Document::parse(document.to_owned()) {
+            Ok(document) => store.collection.create(document),
+            Err(error) => Pending::ready(Err(error)),
+        };
+        // All are on their way before the first is asked for its answer: they may become durable together.
+        let written: Vec<_> = documents.lines().map(create).collect();
+        let mut text = String::new();
+        for (slot, written) in (first..).zip(written) {
+            store.port.begin(&mut text, slot, "create", written_text(written));
+        }
+        Ok(closed(text))
     })
 }
 
@@ -144,7 +171,7 @@ pub fn delete(
 pub fn get(store: &External<Store>, slot: Slot, id: String) -> napi::Result<Option<String>> {
     export("get", || {
         let read = move |collection: &Collection| collection.get(&id);
-        Ok(store.read(slot, "get", read, |document| Ok(Text::document(document.as_ref()))))
+        Ok(store.read(slot, "get", read, |document| Ok(Text::document(document))))
     })
 }
 
@@ -174,26 +201,26 @@ pub fn count(store: &External<Store>, slot: Slot) -> napi::Result<Option<String>
 
 /// As `get`, on this thread.
 #[napi]
-pub fn get_sync(store: &External<Store>, id: String) -> napi::Result<String> {
-    export("getSync", || Ok(Text::document(store.collection.get(&id).wait()?.as_ref()).marked()))
+pub fn get_sync(store: &External<Store>, id: String) -> napi::Result<JsText> {
+    export("getSync", || Ok(Text::document(store.collection.get(&id).wait()?).marked().into()))
 }
 
 /// As `entry`, on this thread.
 #[napi]
-pub fn entry_sync(store: &External<Store>, id: String) -> napi::Result<String> {
-    export("entrySync", || Ok(Text::entry(store.collection.entry(&id).wait()?.as_ref()).marked()))
+pub fn entry_sync(store: &External<Store>, id: String) -> napi::Result<JsText> {
+    export("entrySync", || Ok(Text::entry(store.collection.entry(&id).wait()?.as_ref()).marked().into()))
 }
 
 /// As `get_many`, on this thread.
 #[napi]
-pub fn get_many_sync(store: &External<Store>, ids: Vec<String>) -> napi::Result<String> {
-    export("getManySync", || Ok(Text::documents(&store.collection.get_many(ids).wait()?).marked()))
+pub fn get_many_sync(store: &External<Store>, ids: Vec<String>) -> napi::Result<JsText> {
+    export("getManySync", || Ok(Text::documents(&store.collection.get_many(ids).wait()?).marked().into()))
 }
 
 /// As `count`, on this thread.
 #[napi]
-pub fn count_sync(store: &External<Store>) -> napi::Result<String> {
-    export("countSync", || Ok(Text::of(&store.collection.count().wait()?)?.marked()))
+pub fn count_sync(store: &External<Store>) -> napi::Result<JsText> {
+    export("countSync", || Ok(Text::of(&store.collection.count().wait()?)?.marked().into()))
 }
 
 /// An index by the name of its field, or described.

@@ -6,7 +6,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
 const { inspect } = require('node:util')
-const { inner, inMemory, kappa } = require('./support.cjs')
+const { inner, inMemory, kappa, server } = require('./support.cjs')
 
 const { parseExactly } = inner('text.cjs')
 const contract = process.env.KAPPA_CONTRACT ?? path.join(__dirname, '../../core/tests/contract')
@@ -130,11 +130,17 @@ for (const file of files) {
   for (const { name, not_over: notOver, steps, ...rest } of load(file)) {
     assert.deepEqual(rest, {}, `${name}: words that nobody reads`)
     if (notOver?.node !== undefined) continue
-    test(`${file}: ${name}`, async (t) => {
+    const run = async (db) => {
       assert.ok(steps.length > 0)
-      const db = await inMemory(t)
       const kept = new Map()
       for (const one of steps) await step(db, one, kept)
+    }
+    test(`${file}: ${name}`, async (t) => run(await inMemory(t)))
+    if (notOver?.remote !== undefined) continue
+    test(`${file}, over a server: ${name}`, async (t) => {
+      const db = await kappa.Kappa.connect((await server(t)).url)
+      await run(db)
+      await db.close()
     })
   }
 }

@@ -64,6 +64,9 @@ function reach(db, path) {
   return {
     open: opening,
     opened: opening,
+    connect: () => Kappa.connect('http://127.0.0.1:1', { deadline: 300 }).catch((error) => {
+      if (error.code !== 'unavailable') throw error
+    }),
     info: () => db.info(),
     ready: () => db.ready(),
     check: () => db.check(),
@@ -78,7 +81,8 @@ function reach(db, path) {
     },
     collections: () => db.collections(),
     collection: () => db.collection('orders'),
-    create: user('create', {}),
+    create: user('create', {}, { ttl: 60_000 }),
+    createMany: user('create', {}),
     replace: user('replace', 'a', {}),
     update: user('update', 'a', {}),
     delete: user('delete', 'none'),
@@ -97,6 +101,8 @@ function reach(db, path) {
     },
     describe: user('describe'),
     page: user('page'),
+    walk: () => db.users.list().toArray(),
+    nextPage: () => db.users.list().toArray(),
     mock: () => db.products.mock(1),
     commit: () => db.batch().create('users', {}).commit(),
     changes: () => db.changes({ start: 'oldest' }).next(),
@@ -109,6 +115,7 @@ function reach(db, path) {
     cpuInfo: () => cpuInfo(),
     attach: () => native.attach(() => {}),
     cancel: () => native.cancel(inner('port.cjs').port, 0),
+    gather: () => native.gather(inner('port.cjs').port),
     _kinds: () => native._kinds(),
     _raise: () => native._kinds(),
   }

@@ -41,6 +41,32 @@ test('64 durable writes in flight and a draw of 10^8 leave the event loop free',
   await db.close()
 })
 
+// Answers come while callers use the answers before: handed over as they come, they would keep the loop for as long as
+// writers write.
+test('answers that bring forth new calls leave the loop its turns', { timeout: 60_000 }, async () => {
+  const db = await Kappa.inMemory()
+  let [written, sinceTurn, most] = [0, 0, 0]
+  let writing = true
+  const turn = () => {
+    most = Math.max(most, sinceTurn)
+    sinceTurn = 0
+    if (writing) setImmediate(turn)
+  }
+  setImmediate(turn)
+  const writer = async () => {
+    while (written < 20_000) {
+      await db.users.create({ number: written++ })
+      sinceTurn += 1
+    }
+  }
+  await Promise.all(Array.from({ length: 256 }, writer))
+  writing = false
+  assert.equal(await db.users.count(), written)
+  // Each writer has at most one answer that was there at once; of those that came later a turn takes 64.
+  assert.ok(most <= 256 + 64, `${most} answers in one turn`)
+  await db.close()
+})
+
 test('a long answer is handed over in turns', async () => {
   const db = await Kappa.inMemory()
   const text = 'x'.repeat(100_000)

@@ -2,8 +2,11 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const { spawn } = require('node:child_process')
+const fs = require('node:fs')
+const { once } = require('node:events')
 const { test } = require('node:test')
-const { kappa, directory, run, rounds } = require('./support.cjs')
+const { kappa, directory, run, rounds, server, failure } = require('./support.cjs')
 
 const { Kappa } = kappa
 const OPEN = "const { Kappa, histogram } = require('kappa-core'); const path = process.argv[1]; Kappa.open(path).then(async (db) => {"
@@ -13,7 +16,7 @@ const END = '})'
 const withDatabase = (code, path, more) => run(`${OPEN}${code}${END}`, { args: [path], ...more })
 
 /** Says at the very end whether the database was closed by then. */
-const WATCH = `process.on('exit', () => { try { db.info(); console.log('open') } catch (error) { console.log(error.code) } });`
+const WATCH = `process.on('exit', () => { try { db.users.getSync('none'); console.log('open') } catch (error) { console.log(error.code) } });`
 
 async function ended(t, code, exit, check = () => {}) {
   for (let round = 0; round < rounds; round++) {
@@ -28,18 +31,20 @@ async function ended(t, code, exit, check = () => {}) {
     } finally {
       await db.close()
     }
+    // Not only with the test: a hundred of them fill a disk.
+    fs.rmSync(path, { recursive: true })
   }
 }
 
-function clean(db, { stdout }, what) {
+async function clean(db, { stdout }, what) {
   assert.match(stdout, /closed\n$/, what)
-  assert.deepEqual(db.info().recovery, [], what)
+  assert.deepEqual((await db.info()).recovery, [], what)
 }
 
 test('a script that is done ends, although its database is open and idle', async (t) => {
   await ended(t, "await db.users.create({ id: 'a' }); await db.users.get('a')", 0, async (db, result, what) => {
     assert.deepEqual(await db.users.get('a'), { id: 'a' }, what)
-    clean(db, result, what)
+    await clean(db, result, what)
   })
 })
 
@@ -61,7 +66,7 @@ test('process.exit with promises pending keeps its exit code, and what was ackno
     process.exit(7)`
   await ended(t, code, 7, async (db, result, what) => {
     assert.deepEqual(await db.users.get('acknowledged'), { id: 'acknowledged' }, what)
-    clean(db, result, what)
+    await clean(db, result, what)
   })
 })
 
@@ -74,7 +79,7 @@ test('an uncaught exception ends the process with code 1, and the database clean
   await ended(t, code, 1, async (db, result, what) => {
     assert.match(result.stderr, /mine/, what)
     assert.deepEqual(await db.users.get('a'), { id: 'a' }, what)
-    clean(db, result, what)
+    await clean(db, result, what)
   })
 })
 
@@ -97,6 +102,7 @@ test('a kill at any time loses nothing that was acknowledged', async (t) => {
     const db = await Kappa.open(path)
     assert.ok((await db.users.count()) >= acknowledged, `round ${round}: ${acknowledged} were acknowledged`)
     await db.close()
+    fs.rmSync(path, { recursive: true })
   }
 })
 
@@ -201,7 +207,7 @@ test('a second process shares the directory, or is told who has it', { timeout: 
   await db.users.create({ id: 'first' })
   const changes = db.changes()
   const code = `
-    const { role, ownerPid } = db.info()
+    const { role, ownerPid } = await db.info()
     const seen = db.changes({ start: 'oldest' })
     await db.users.create({ id: 'second', big: 2n ** 64n })
     const ids = [(await seen.next()).value.id, (await seen.next()).value.id]
@@ -220,4 +226,57 @@ test('a second process shares the directory, or is told who has it', { timeout: 
   assert.match(alone.stderr, new RegExp(`pid=${process.pid}`))
   await changes.return()
   await db.close()
+})
+
+// Were one of these calls to wait on the thread that makes it, a stopped owner would hold up everything else that this
+// process serves; here it could not even be told to go on.
+test('a client whose owner is stopped goes on with everything else', { timeout: 60_000 }, async (t) => {
+  const place = directory(t)
+  const owns = `require('kappa-core').Kappa.open(process.argv[1]).then(() => { console.log('open'); setInterval(() => {}, 1e6) })`
+  const owner = spawn(process.execPath, ['-e', owns, place], { cwd: __dirname, stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = once(owner, 'exit')
+  try {
+    await once(owner.stdout, 'data')
+    const db = await Kappa.open(place, { mode: 'client', deadline: 3_000 })
+    owner.kill('SIGSTOP')
+    let calls
+    try {
+      calls = [db.info(), db.ready(), db.users.create({ id: 'first' })]
+    } finally {
+      owner.kill('SIGCONT')
+    }
+    assert.equal((await Promise.all(calls))[0].ownerPid, owner.pid)
+    owner.kill('SIGSTOP')
+    let changes
+    try {
+      changes = db.changes()
+      calls = db.users.create({ id: 'second' })
+    } finally {
+      owner.kill('SIGCONT')
+    }
+    await calls
+    assert.equal((await changes.next()).value.id, 'second')
+    await changes.return()
+    await db.close()
+  } finally {
+    owner.kill('SIGKILL')
+    await ended
+  }
+})
+
+test('a server is asked as a directory is, and a wrong address is said so', { timeout: 60_000 }, async (t) => {
+  const { url, child } = await server(t)
+  const db = await Kappa.connect(url, { token: 'secret', deadline: 5_000 })
+  assert.equal((await db.info()).ownerPid, child.pid)
+  const changes = db.changes({ start: 'oldest' })
+  await db.users.create({ id: 'ana', big: 2n ** 64n })
+  assert.deepEqual((await changes.next()).value.document, { id: 'ana', big: 2n ** 64n })
+  await changes.close()
+  await db.close()
+  assert.equal((await failure(() => db.users.get('ana'))).code, 'closed')
+  for (const [wrong, code] of [['no url', 'invalid_input'], ['https://127.0.0.1:1', 'unsupported'], ['http://127.0.0.1:1', 'unavailable']]) {
+    assert.equal((await failure(() => Kappa.connect(wrong, { deadline: 500 }))).code, code, wrong)
+  }
+  assert.equal((await failure(() => Kappa.connect(url, { mode: 'owner' }))).code, 'invalid_input')
+  assert.equal((await failure(() => Kappa.connect(7))).code, 'invalid_input')
 })

@@ -42,6 +42,31 @@ function run(code, { args = [], within = 30_000, flags = [] } = {}) {
   })
 }
 
+/** A server on a database of its own, as `{ url, child }`; it ends with the test `t`. `cargo xtask node` says where the program is. */
+async function server(t) {
+  const data = fs.mkdtempSync(path.join(os.tmpdir(), 'kappa-node-'))
+  const child = spawn(process.env.KAPPA_SERVER, ['--data', data, '--port', '0'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let said = ''
+  const url = await new Promise((resolve, reject) => {
+    const hear = (data) => {
+      said += data
+      const found = said.match(/listens on (http:\S+)/)
+      if (found) resolve(found[1])
+    }
+    child.stdout.on('data', hear)
+    child.stderr.on('data', hear)
+    child.on('error', reject)
+    child.on('exit', (code) => reject(new Error(`the server ended with ${code}: ${said}`)))
+  })
+  const ended = new Promise((resolve) => child.on('close', resolve))
+  t.after(async () => {
+    child.kill('SIGKILL')
+    await ended
+    fs.rmSync(data, { recursive: true, force: true })
+  })
+  return { url, child }
+}
+
 /** How often a test of chance runs: more when there is time. */
 const rounds = process.env.KAPPA_SOAK ? 100 : 10
 
@@ -56,4 +81,4 @@ async function failure(call) {
   throw new Error(`answered instead of failing: ${require('node:util').inspect(answer)}`)
 }
 
-module.exports = { kappa, root, inner, directory, inMemory, run, rounds, failure }
+module.exports = { kappa, root, inner, directory, inMemory, run, server, rounds, failure }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kappa_core::{Error, IndexDefinition, Result, Version, WriteOptions};
+use kappa_core::{Error, IndexDefinition, Result, Version, WriteOptions, parse_duration};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta, PyDict, PyInt, PyString};
 
@@ -41,16 +41,20 @@ pub fn flag(name: &'static str, object: &Bound<'_, PyAny>) -> Result<bool> {
     Ok(object.cast::<PyBool>().map_err(|_| wrong())?.is_true())
 }
 
-/// A time in seconds, or a `timedelta`.
+/// A time in seconds, a `timedelta`, or a text such as `5s`.
 pub fn duration(name: &'static str, object: &Bound<'_, PyAny>) -> Result<Duration> {
     let wrong = |message| Error::invalid(message).with("argument", name).with("got", type_name(object));
     if object.is_instance_of::<PyDelta>() {
         return object.extract().map_err(|_| wrong("a time is not negative"));
     }
-    if object.is_instance_of::<PyBool>() {
-        return Err(wrong("a time is a number of seconds or a timedelta"));
+    if object.is_instance_of::<PyString>() {
+        return parse_duration(&text(name, object)?).map_err(|error| error.with("argument", name));
     }
-    let seconds: f64 = object.extract().map_err(|_| wrong("a time is a number of seconds or a timedelta"))?;
+    if object.is_instance_of::<PyBool>() {
+        return Err(wrong("a time is a number of seconds, a timedelta, or a text such as 5s"));
+    }
+    let seconds: f64 =
+        object.extract().map_err(|_| wrong("a time is a number of seconds, a timedelta, or a text such as 5s"))?;
     Duration::try_from_secs_f64(seconds)
         .map_err(|error| wrong("a time is not negative and not endless").caused_by(error))
 }

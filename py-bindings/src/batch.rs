@@ -10,6 +10,7 @@ use crate::document::document;
 use crate::kappa::export;
 use crate::origin::Origin;
 use crate::owned::Owned;
+use crate::tasks;
 
 /// Operations over any collections, all of which happen or none.
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
@@ -94,6 +95,10 @@ impl Batch {
             let if_version = write_options(None, if_version, None)?.if_version;
             self.add(Operation::Delete { collection, id, if_version })
         })
+    }
+
+    fn enqueue(&self, given: &Bound<'_, PyAny>) -> PyResult<()> {
+        export("Batch.enqueue", || self.add(Operation::Task(tasks::operation("enqueue", given, self.origin.reader)?)))
     }
 
     #[pyo3(signature = (idempotency_key))]

@@ -1,6 +1,6 @@
 //! The way from core's threads to an event loop: they wake it through a socket and never wait for Python.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -22,6 +22,9 @@ use crate::kappa::export;
 use crate::owned::Owned;
 use crate::reply::Reply;
 
+/// Answers in one turn of a loop; what their tasks do with them is part of the turn, too.
+const MAX_A_TURN: usize = 64;
+
 /// The calls that one event loop awaits. All of its methods run on the loop's thread.
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
 pub struct Bridge {
@@ -39,7 +42,7 @@ struct Awaited {
 
 /// What core's threads reach: which calls got on, and the bell. Many answers ring once.
 struct Doorbell {
-    ready: Mutex<Vec<u64>>,
+    ready: Mutex<VecDeque<u64>>,
     rung: AtomicBool,
     bell: UnixStream,
 }
@@ -51,11 +54,25 @@ struct Visitor {
 
 impl Wake for Visitor {
     fn wake(self: Arc<Self>) {
-        self.doorbell.ready.lock().push(self.call);
-        if !self.doorbell.rung.swap(true, Ordering::SeqCst) {
+        self.doorbell.ready.lock().push_back(self.call);
+        self.doorbell.ring();
+    }
+}
+
+impl Doorbell {
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::SeqCst) {
             // A bell that is full has been rung; one without a listener belongs to a loop that is gone.
-            let _ = (&self.doorbell.bell).write(&[1]);
+            let _ = (&self.bell).write(&[1]);
         }
+    }
+
+    /// Calls for one turn of the loop, and whether more are ready.
+    fn take(&self) -> (VecDeque<u64>, bool) {
+        let mut ready = self.ready.lock();
+        let later = if ready.len() > MAX_A_TURN { ready.split_off(MAX_A_TURN) } else { VecDeque::new() };
+        let now = std::mem::replace(&mut *ready, later);
+        (now, !ready.is_empty())
     }
 }
 
@@ -88,13 +105,17 @@ impl Bridge {
         })
     }
 
-    /// Gives every answer that has come to its future.
+    /// Gives answers that have come to their futures: so many that the loop's other work does not wait for long. Those
+    /// that are left ring again.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         guard("Bridge.drain", || {
             // Quiet before the look, so that what comes behind the look rings again.
             while matches!((&self.ring).read(&mut [0; 64]), Ok(read) if read > 0) {}
             self.doorbell.rung.store(false, Ordering::SeqCst);
-            let ready = std::mem::take(&mut *self.doorbell.ready.lock());
+            let (ready, left) = self.doorbell.take();
+            if left {
+                self.doorbell.ring();
+            }
             for number in ready {
                 let awaited = self.awaited.lock().remove(&number);
                 if let Some(awaited) = awaited {

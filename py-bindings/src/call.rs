@@ -7,10 +7,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
+use kappa_core::env::Env;
 use kappa_core::{Error, ErrorKind, Pending, Result};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
+use crate::arguments::duration;
 use crate::document::Reader;
 use crate::error::exception;
 use crate::guard::guard;
@@ -78,24 +80,45 @@ impl Call {
 impl Call {
     /// Blocks until the answer is there; other threads run meanwhile, and Ctrl-C ends the wait.
     fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        guard("Call.wait", || {
-            let start = self.take().map_err(|error| exception(&error))?;
-            let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-            let mut start = Some(start);
-            let mut pending = None;
-            loop {
-                let polled = py.detach(|| {
-                    let pending = pending
-                        .get_or_insert_with(|| start.take().expect("the first turn starts the call")(Runner::Caller));
-                    poll_for_a_while(pending, &waker)
-                });
-                match polled {
-                    Poll::Ready(Ok(reply)) => return reply.into_python(py, self.reader),
-                    Poll::Ready(Err(error)) => return Err(exception(&error)),
-                    Poll::Pending => py.check_signals()?,
-                }
-            }
+        guard("Call.wait", || self.answer(py, None).map(|answer| answer.unwrap_or_else(|| py.None())))
+    }
+
+    /// The same for so many seconds at most; None when the answer is not there by then.
+    fn wait_within(&self, py: Python<'_>, wait: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        guard("Call.wait_within", || {
+            let wait = duration("timeout", wait).map_err(|error| exception(&error))?;
+            self.answer(py, Some(wait))
         })
+    }
+}
+
+impl Call {
+    /// The answer; none when it is not there within `wait`.
+    fn answer(&self, py: Python<'_>, wait: Option<Duration>) -> PyResult<Option<Py<PyAny>>> {
+        let start = self.take().map_err(|error| exception(&error))?;
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut start = Some(start);
+        let mut pending = None;
+        // Looked at where the wait has a bound: most have none, and cost no clock.
+        let until = wait.map(|wait| (Env::default().clock, wait)).map(|(clock, wait)| {
+            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            (clock.boot_ms().saturating_add(millis), clock)
+        });
+        loop {
+            let polled = py.detach(|| {
+                let pending = pending
+                    .get_or_insert_with(|| start.take().expect("the first turn starts the call")(Runner::Caller));
+                poll_for_a_while(pending, &waker)
+            });
+            match polled {
+                Poll::Ready(Ok(reply)) => return reply.into_python(py, self.reader).map(Some),
+                Poll::Ready(Err(error)) => return Err(exception(&error)),
+                Poll::Pending => py.check_signals()?,
+            }
+            if until.as_ref().is_some_and(|(until, clock)| clock.boot_ms() >= *until) {
+                return Ok(None);
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use event_listener::Event;
 use futures_util::future::{Either, select};
-use kappa_core::{Change, Feed as Changes, Pending, Result};
+use kappa_core::{Change, Feed as Changes, Kappa, Pending, Result};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
@@ -29,6 +29,7 @@ pub struct Feed {
 }
 
 struct Following {
+    kappa: Kappa,
     changes: Mutex<Changes>,
     /// Read and not handed over yet: whoever stops waiting in between leaves them here for the next who asks.
     ready: Mutex<Vec<Change>>,
@@ -37,8 +38,9 @@ struct Following {
 }
 
 impl Feed {
-    pub fn new(changes: Changes, origin: &Origin) -> Self {
+    pub fn new(kappa: Kappa, changes: Changes, origin: &Origin) -> Self {
         let following = Following {
+            kappa,
             changes: Mutex::new(changes),
             ready: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -90,7 +92,7 @@ async fn next(following: Arc<Following>, runner: Runner) -> Result<bool> {
         if following.closed.load(Ordering::SeqCst) {
             return Ok(false);
         }
-        let committed = following.changes.lock().committed();
+        let committed = following.kappa.committed();
         let looking = Arc::clone(&following);
         if runner.submit(move || Pending::ready(looking.look())).await? {
             return Ok(true);

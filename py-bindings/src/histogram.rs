@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::ops::RangeInclusive;
 
-use kappa_core::random::{Control, DEFAULT_COUNT, Histogram, HistogramRequest, histogram as run};
+use kappa_core::random::{Control, DEFAULT_COUNT, Histogram, HistogramRequest, histogram as run, parallelism};
 use kappa_core::{Error, Pending, Result};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -41,9 +41,9 @@ pub fn histogram(
         if let Some(seed) = seed {
             request = request.seed(number("seed", seed)?);
         }
-        if let Some(threads) = threads {
-            request = request.threads(number("threads", threads)?);
-        }
+        // One processor is left to whoever answers requests meanwhile.
+        let most = || parallelism().saturating_sub(1).max(1);
+        request = request.threads(threads.map_or_else(|| Ok(most()), |threads| number("threads", threads))?);
         Ok(Call::new(&Origin::default(), move |_| running(request)))
     })
 }

@@ -1,9 +1,12 @@
 //! One open database.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use kappa_core::env::Env;
-use kappa_core::{Error, FeedStart, Kappa, Options, Pending, Result};
+use kappa_core::{Claims, Error, FeedStart, Kappa, Options, Pending, Result};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -18,7 +21,9 @@ use crate::options::options;
 use crate::origin::Origin;
 use crate::owned::Owned;
 use crate::store::Store;
+use crate::tasks;
 use crate::threads::long;
+use crate::worker::Worker;
 
 /// Opens the database in a directory.
 #[pyfunction]
@@ -33,6 +38,17 @@ pub fn open(path: &Bound<'_, PyAny>, given: &Bound<'_, PyDict>) -> PyResult<Call
 #[pyfunction]
 pub fn in_memory(given: &Bound<'_, PyDict>) -> PyResult<Call> {
     guard("in_memory", || starting(given, true, |options| Kappa::in_memory(options, &Env::default())))
+}
+
+/// Connects to a server.
+#[pyfunction]
+pub fn connect(url: &Bound<'_, PyAny>, token: Maybe<'_, '_>, given: &Bound<'_, PyDict>) -> PyResult<Call> {
+    guard("connect", || {
+        let url = text("url", url).map_err(|error| exception(&error))?;
+        let token = maybe_text("token", token).map_err(|error| exception(&error))?;
+        let env = Env::default();
+        starting(given, false, move |options| Kappa::connect_with(&url, token.as_deref(), options, &env))
+    })
 }
 
 /// Opening runs on a thread of its own: a recovery may take a while, in which Ctrl-C must be heard.
@@ -50,6 +66,8 @@ fn starting(
 #[pyclass(frozen, weakref, module = "kappa_core._kappa_core")]
 pub struct Database {
     kappa: Owned<Kappa>,
+    /// What a close has to stop first, so that running tasks are handed back.
+    workers: Owned<Arc<Mutex<Vec<Weak<Claims>>>>>,
     origin: Origin,
     process: u32,
 }
@@ -57,7 +75,7 @@ pub struct Database {
 impl Database {
     pub fn new(kappa: Kappa, reader: Reader, in_memory: bool) -> Self {
         let origin = Origin { reader, in_memory, ..Origin::default() };
-        Self { kappa: origin.own(kappa), origin, process: std::process::id() }
+        Self { kappa: origin.own(kappa), workers: Owned::new(Arc::default()), origin, process: std::process::id() }
     }
 
     /// A call on the database that may wait for the disk.
@@ -119,13 +137,39 @@ impl Database {
         export("Database.batch", || Ok(Batch::new(self.kappa.get()?.batch(), &self.origin)))
     }
 
+    /// The operation `name` of the queue.
+    #[pyo3(signature = (name, given, idempotency_key))]
+    fn task(&self, name: &str, given: &Bound<'_, PyAny>, idempotency_key: Maybe<'_, '_>) -> PyResult<Call> {
+        export("Database.task", || {
+            let operation = tasks::operation(name, given, self.origin.reader)?;
+            Ok(tasks::call(self.kappa.get()?.clone(), &self.origin, operation, tasks::key(idempotency_key)?))
+        })
+    }
+
+    /// The task once it has ended.
+    fn task_ended(&self, id: &Bound<'_, PyAny>) -> PyResult<Call> {
+        export("Database.task_ended", || tasks::ended(self.kappa.get()?, &self.origin, id))
+    }
+
+    /// A worker by the options of core's.
+    fn worker(&self, given: &Bound<'_, PyDict>) -> PyResult<Worker> {
+        export("Database.worker", || {
+            let (worker, claims) = Worker::start(self.kappa.get()?, given, &self.origin)?;
+            let mut workers = self.workers.get()?.lock();
+            workers.retain(|worker| worker.strong_count() > 0);
+            workers.push(Arc::downgrade(&claims));
+            Ok(worker)
+        })
+    }
+
     #[pyo3(signature = (after, start))]
     fn changes(&self, py: Python<'_>, after: Maybe<'_, '_>, start: &Bound<'_, PyAny>) -> PyResult<Feed> {
         export("Database.changes", || {
             let start = feed_start(maybe_text("after", after)?, &text("start", start)?)?;
             let kappa = self.kappa.get()?.clone();
             // In a client this asks the owner, who may be slow: other threads go on meanwhile.
-            Ok(Feed::new(py.detach(move || kappa.feed(start))?, &self.origin))
+            let changes = py.detach(|| kappa.feed(start).wait())?;
+            Ok(Feed::new(kappa, changes, &self.origin))
         })
     }
 
@@ -142,7 +186,17 @@ impl Database {
     }
 
     fn close(&self) -> PyResult<Call> {
-        export("Database.close", || self.long("close", Kappa::close))
+        export("Database.close", || {
+            // A forked child has none of the parent's workers.
+            let workers = self.workers.get().map(Arc::clone).unwrap_or_default();
+            self.long("close", move |kappa| {
+                let stopping: Vec<_> = workers.lock().drain(..).filter_map(|worker| worker.upgrade()).collect();
+                for claims in stopping {
+                    claims.stop(Duration::ZERO);
+                }
+                kappa.close()
+            })
+        })
     }
 
     /// Whether this is a forked child of the process that opened the database.

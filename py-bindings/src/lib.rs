@@ -16,10 +16,17 @@ mod origin;
 mod owned;
 mod reply;
 mod store;
+mod tasks;
 mod testing;
 mod threads;
+mod worker;
 
 use pyo3::prelude::*;
+
+/// Documents are made by the caller and end on the threads of core: with the allocator of the system those threads wait
+/// for each other's locks, which costs more than everything else in a write.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What the Python package is made of.
 #[pymodule]
@@ -35,13 +42,17 @@ mod _kappa_core {
     #[pymodule_export]
     use crate::histogram::{PyHistogram, cpu_info, histogram};
     #[pymodule_export]
-    use crate::kappa::{Database, in_memory, open};
+    use crate::kappa::{Database, connect, in_memory, open};
     #[pymodule_export]
     use crate::list::Pages;
     #[pymodule_export]
     use crate::store::{Store, mock_products};
     #[pymodule_export]
+    use crate::tasks::milliseconds;
+    #[pymodule_export]
     use crate::testing::{kinds, panic, raise};
+    #[pymodule_export]
+    use crate::worker::{Job, Worker};
 
     /// Imports what errors and documents are made of: at the end of the interpreter it is too late for an import.
     #[pymodule_init]

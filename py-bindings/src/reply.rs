@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::document::Reader;
 use crate::histogram::PyHistogram;
 use crate::kappa::Database;
+use crate::worker::Job;
 
 /// The answer of a call, before it is a Python object.
 pub enum Reply {
@@ -26,6 +27,9 @@ pub enum Reply {
     Changes(Vec<Change>),
     /// Plain data as JSON text.
     Json(String),
+    /// JSON text that holds documents.
+    Told(String),
+    Job(Option<Job>),
     Histogram(Histogram),
     /// An open database, and whether it is in memory.
     Database(Kappa, bool),
@@ -62,6 +66,8 @@ impl Reply {
                 changes.into_py_any(py)
             }
             Self::Json(text) => Ok(Reader::default().read(py, &text)?.unbind()),
+            Self::Told(text) => Ok(reader.read(py, &text)?.unbind()),
+            Self::Job(job) => job.into_py_any(py),
             Self::Histogram(histogram) => PyHistogram::new(histogram).into_py_any(py),
             Self::Database(kappa, in_memory) => Database::new(kappa, reader, in_memory).into_py_any(py),
         }
@@ -209,7 +215,7 @@ impl From<Answer> for Reply {
             Answer::Collection(info) => info.into(),
             Answer::Collections(infos) => infos.into(),
             Answer::Batch(answers) => Self::Answers(answers),
-            Answer::Task(answer) => Self::Json(serde_json::to_string(&answer).expect("an answer has a JSON text")),
+            Answer::Task(answer) => Self::Told(answer.to_json().expect("an answer has a JSON text")),
         }
     }
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +43,24 @@ def open_database(request: pytest.FixtureRequest) -> Callable[..., Any]:
         return await opened if module is aio else opened
 
     return open_it
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server on a database of its own. ``cargo xtask python`` says where the program is."""
+    command = [os.environ["KAPPA_SERVER"], "--data", str(tmp_path / "data"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if found := re.search(r"listens on (http:\S+)", line):
+                yield found[1]
+                break
+        else:
+            pytest.fail("".join(said))
+        process.kill()
+        process.stdout.close()
 
 
 @pytest.fixture

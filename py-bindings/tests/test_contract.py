@@ -19,8 +19,26 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize(("file", "scenario"), ALL, ids=[f"{file}: {one['name']}" for file, one in ALL])
+each_scenario = pytest.mark.parametrize(("file", "scenario"), ALL, ids=[f"{file}: {one['name']}" for file, one in ALL])
+
+
+@each_scenario
 def test_scenario(file: str, scenario: dict[str, Any], open_database: Any, run: Any) -> None:
+    play(file, scenario, open_database, run)
+
+
+@each_scenario
+def test_scenario_over_a_server(file: str, scenario: dict[str, Any], server: str, run: Any) -> None:
+    if "remote" in scenario.get("not_over", {}):
+        return
+
+    async def connect() -> kappa_core.Kappa:
+        return kappa_core.connect(server)
+
+    play(file, scenario, connect, run)
+
+
+def play(file: str, scenario: dict[str, Any], open_database: Any, run: Any) -> None:
     async def steps() -> None:
         assert set(scenario) <= {"name", "not_over", "steps"}, file
         db = await open_database()

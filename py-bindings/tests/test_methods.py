@@ -84,7 +84,7 @@ def test_both_ways_have_the_same_signatures() -> None:
             if inspect.isroutine(one):
                 here, there = inspect.signature(one).parameters, inspect.signature(other).parameters
                 assert [str(each) for each in here.values()] == [str(each) for each in there.values()], f"{owner}.{name}"
-    for name in ("open", "in_memory", "histogram"):
+    for name in ("open", "in_memory", "connect", "histogram"):
         here, there = (inspect.signature(getattr(module, name)).parameters for module in MODULES.values())
         assert [str(each) for each in here.values()] == [str(each) for each in there.values()], name
 

@@ -45,6 +45,7 @@ def calls(db: native.Database) -> dict[str, Callable[[], Any]]:
     bridge, counting = native.Bridge(), store.count()
     found: dict[str, Callable[[], Any]] = {
         "open": lambda: native.open("nowhere", {}),
+        "connect": lambda: native.connect("http://127.0.0.1:1", None, {}),
         "in_memory": lambda: native.in_memory({}),
         "histogram": lambda: native.histogram(1, None, None, "draw", None),
         "cpu_info": native.cpu_info,

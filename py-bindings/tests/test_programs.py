@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import kappa_core
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -43,3 +47,19 @@ def test_the_programs_of_the_readme_run(tmp_path: Path) -> None:
     assert [len(found) for found in programs] == [1, 2]
     for program in sum(programs, []):
         assert "Mate" in output(["-c", program], tmp_path)
+
+
+def test_a_server_is_asked_as_a_directory_is(server: str) -> None:
+    with kappa_core.connect(server, token="secret", deadline=5) as db:
+        changes = db.changes(start="oldest")
+        db.users.create({"id": "ana", "big": 2**64})
+        assert next(iter(changes))["document"] == {"id": "ana", "big": 2**64}
+        assert db.info()["durability"] == "synced"
+    with pytest.raises(kappa_core.ClosedError):
+        db.users.get("ana")
+    with pytest.raises(kappa_core.InvalidInputError):
+        kappa_core.connect("no url")
+    with pytest.raises(kappa_core.UnsupportedError):
+        kappa_core.connect("https://127.0.0.1:1")
+    with pytest.raises(kappa_core.UnavailableError):
+        kappa_core.connect("http://127.0.0.1:1", deadline=0.5)

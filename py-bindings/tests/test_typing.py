@@ -55,7 +55,7 @@ def test_both_ways_have_the_same_methods_with_the_same_arguments(name: str) -> N
             assert list(ours.parameters.values()) == list(theirs.parameters.values()), method
 
 
-@pytest.mark.parametrize("name", ["open", "in_memory", "histogram"])
+@pytest.mark.parametrize("name", ["open", "in_memory", "connect", "histogram"])
 def test_both_ways_have_the_same_functions(name: str) -> None:
     ours, theirs = (inspect.signature(getattr(module, name)) for module in (kappa_core, aio))
     assert list(ours.parameters.values()) == list(theirs.parameters.values())

@@ -34,13 +34,10 @@ enum End {
 pub fn run(root: &Path, words: &[String]) -> Result<(), String> {
     let seconds = words.first().map_or(Ok(10), |word| word.parse().map_err(|_| format!("no seconds: {word}")))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target));
-    let build = Command::new("cargo").args(["build", "--quiet", "-p", "kappa-server"]).current_dir(root).status();
-    if !build.is_ok_and(|status| status.success()) {
-        return Err("the server does not build".to_owned());
-    }
+    let server = crate::server(root)?;
     for end in [End::Killed, End::Asked] {
         println!("== fleet: {NODES} Node, {} Python, 1 server; the owner is {end:?} for {seconds} s", PYTHONS + 2);
-        Fleet::start(root, &target, end)?.run(Duration::from_secs(seconds))?;
+        Fleet::start(root, &target, &server, end)?.run(Duration::from_secs(seconds))?;
     }
     Ok(())
 }
@@ -71,7 +68,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn start(root: &Path, target: &Path, end: End) -> Result<Self, String> {
+    fn start(root: &Path, target: &Path, program: &Path, end: End) -> Result<Self, String> {
         let place = target.join("fleet");
         let _ = std::fs::remove_dir_all(&place);
         let (data, accounts) = (place.join("data"), place.join("accounts"));
@@ -83,7 +80,7 @@ impl Fleet {
         let python = target.join("python-environment/bin/python");
         let script = root.join("xtask/fleet/worker.py");
         let mut fleet = Self { end, data, accounts, python, script, members: Vec::new() };
-        let mut server = Command::new(target.join("debug/kappa-server"));
+        let mut server = Command::new(program);
         server.arg("--data").arg(&fleet.data).args(["--port", PORT]);
         fleet.join("server", server)?;
         let mut cluster = Command::new("node");

@@ -86,6 +86,16 @@ fn bindings(root: &Path, words: &[String], length: &Length) -> Result<(), String
     }
 }
 
+/// The server as tests start it, built.
+fn server(root: &Path) -> Result<PathBuf, String> {
+    let build = Command::new("cargo").args(["build", "--quiet", "-p", "kappa-server"]).current_dir(root).status();
+    if !build.is_ok_and(|status| status.success()) {
+        return Err("the server does not build".to_owned());
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target));
+    Ok(target.join("debug/kappa-server"))
+}
+
 fn tidy(root: &Path) -> Result<(), String> {
     let findings = tidy::findings(root)?;
     for finding in &findings {

@@ -41,6 +41,7 @@ pub fn test(root: &Path, words: &[String], length: &Length) -> Result<(), String
         tests.arg(format!("--test-name-pattern={}", words.join(" ")));
     }
     tests.args(test_files(&project)?).env("KAPPA_CONTRACT", root.join("core/tests/contract"));
+    tests.env("KAPPA_SERVER", crate::server(root)?);
     step(length.tell(&mut tests), "the Node tests")?;
     if !words.is_empty() {
         return Ok(());

@@ -45,6 +45,7 @@ pub fn test(root: &Path, words: &[String], length: &Length) -> Result<(), String
     if !words.is_empty() {
         pytest.arg("-k").arg(words.join(" and "));
     }
+    pytest.env("KAPPA_SERVER", crate::server(root)?);
     let status = length.tell(&mut pytest).status().map_err(|error| format!("the Python tests: {error}"))?;
     let nothing_matched = !words.is_empty() && status.code() == Some(NO_TESTS);
     if status.success() || nothing_matched { Ok(()) } else { Err(format!("the Python tests: {status}")) }

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "a child can be told of its fork only through a handler of the C library")]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
@@ -75,12 +76,15 @@ impl Guard {
 }
 
 impl Guard {
-    /// Guards a descriptor that a library opened and keeps to itself, by its number.
-    pub fn of_number(number: RawFd) -> Option<Self> {
+    /// Guards what a library opened and keeps to itself: every descriptor of this process for the file at `path`.
+    pub fn of_file(path: &Path) -> Vec<Self> {
+        let Ok(path) = std::fs::canonicalize(path) else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+        let found = entries.flatten().filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|open| open == path));
+        let numbers = found.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
         // SAFETY: only asked what it stands for. Where it was closed meanwhile this fails, or guards another
         // descriptor for as long as that one is open.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-        Self::new(descriptor)
+        numbers.filter_map(|number| Self::new(unsafe { BorrowedFd::borrow_raw(number) })).collect()
     }
 }
 

@@ -2,11 +2,14 @@
 
 pub mod clock;
 pub mod entropy;
+pub(crate) mod exchange;
 pub mod files;
 #[cfg(unix)]
 pub mod fork;
 pub mod host;
 pub mod lock;
+#[cfg(unix)]
+pub(crate) mod process;
 #[cfg(unix)]
 pub mod socket;
 
@@ -23,6 +26,25 @@ pub fn generation() -> u64 {
     return fork::generation();
     #[cfg(not(unix))]
     0
+}
+
+/// Keeps a file that a library opened from forked children, which would hold its lock, until this is dropped. Must be
+/// dropped before the library closes the file.
+#[derive(Debug)]
+pub struct KeptFromChildren {
+    #[cfg(unix)]
+    _guards: Vec<fork::Guard>,
+}
+
+impl KeptFromChildren {
+    /// Keeps the file at `path` from them.
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "nothing is inherited there"))]
+    pub fn file(path: &std::path::Path) -> Self {
+        Self {
+            #[cfg(unix)]
+            _guards: fork::Guard::of_file(path),
+        }
+    }
 }
 
 /// The parts of the outside world that a database is given at open.

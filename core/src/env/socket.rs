@@ -218,17 +218,6 @@ pub fn make_private(directory: &Path) -> io::Result<()> {
     std::fs::set_permissions(directory, Permissions::from_mode(PRIVATE_DIRECTORY))
 }
 
-/// The open files of this process whose name is `name`, below `directory`.
-pub fn open_files(directory: &Path, name: &str) -> Vec<i32> {
-    let Ok(directory) = std::fs::canonicalize(directory) else { return Vec::new() };
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let found = entries.flatten().filter(|entry| {
-        std::fs::read_link(entry.path())
-            .is_ok_and(|path| path.starts_with(&directory) && path.file_name().is_some_and(|found| found == name))
-    });
-    found.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

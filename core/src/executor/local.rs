@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,13 +49,15 @@ pub struct Local {
     partition: Arc<Partition<Rules>>,
     about: About,
     held: Mutex<Option<Held>>,
+    /// Beside what is held: asking must not wait for a close that is under way.
+    closed: AtomicBool,
 }
 
 /// What is given back at close, in this order.
 #[derive(Debug)]
 struct Held {
     _maintenance: Maintenance,
-    _lock: Option<DirectoryLock>,
+    _lock: Option<Arc<DirectoryLock>>,
 }
 
 impl Local {
@@ -62,7 +65,7 @@ impl Local {
     pub fn start(
         engine: Arc<dyn Engine>,
         about: About,
-        lock: Option<DirectoryLock>,
+        lock: Option<Arc<DirectoryLock>>,
         options: &Options,
         env: &Env,
     ) -> Result<Self> {
@@ -74,11 +77,17 @@ impl Local {
         }
         let maintenance = Maintenance::start(Arc::clone(&partition), about.instance)?;
         let held = Mutex::new(Some(Held { _maintenance: maintenance, _lock: lock }));
-        Ok(Self { partition, about, held })
+        Ok(Self { partition, about, held, closed: AtomicBool::new(false) })
     }
 
     /// Opens the database in `directory`, whose lock is held.
-    pub fn open(directory: &Path, lock: DirectoryLock, instance: u64, options: &Options, env: &Env) -> Result<Self> {
+    pub fn open(
+        directory: &Path,
+        lock: &Arc<DirectoryLock>,
+        instance: u64,
+        options: &Options,
+        env: &Env,
+    ) -> Result<Self> {
         let (engine, report) =
             LocalEngine::open(directory.join(PARTITION_NAME), options.local(lock.same_boot())?, env.clone())?;
         lock.settle();
@@ -87,7 +96,7 @@ impl Local {
         }
         let (database, view) = (engine.database(), options.view.name());
         let about = About { database, instance, view, recovery: report.findings };
-        Self::start(Arc::new(engine), about, Some(lock), options, env)
+        Self::start(Arc::new(engine), about, Some(Arc::clone(lock)), options, env)
     }
 
     /// Runs a read on this thread.
@@ -115,7 +124,7 @@ impl Local {
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.held.lock().is_none() {
+        if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Closed, "the database is closed"));
         }
         Ok(())
@@ -128,18 +137,12 @@ impl Local {
         }
         Ok(position)
     }
-}
 
-impl Executor for Local {
-    fn submit(&self, operation: Operation, options: CallOptions) -> Pending<Answer> {
-        if operation.is_read() {
-            return Pending::ready(self.read(operation));
-        }
-        let call = Call { operation, idempotency_key: options.idempotency_key, session: None };
-        self.write(call, options.deadline)
-    }
-
-    fn seek(&self, start: FeedStart) -> Result<String> {
+    /// The cursor that `start` stands for.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a cursor that is none; `Expired` for one too old; `Closed`.
+    pub fn place_of(&self, start: FeedStart) -> Result<String> {
         self.check_open()?;
         let engine = self.partition.engine();
         match start {
@@ -153,6 +156,20 @@ impl Executor for Local {
                 Ok(text)
             }
         }
+    }
+}
+
+impl Executor for Local {
+    fn submit(&self, operation: Operation, options: CallOptions) -> Pending<Answer> {
+        if operation.is_read() {
+            return Pending::ready(self.read(operation));
+        }
+        let call = Call { operation, idempotency_key: options.idempotency_key, session: None };
+        self.write(call, options.deadline)
+    }
+
+    fn seek(&self, start: FeedStart) -> Pending<String> {
+        Pending::ready(self.place_of(start))
     }
 
     fn changes(&self, after: String) -> Pending<(Vec<Change>, String)> {
@@ -232,6 +249,7 @@ impl Executor for Local {
     fn close(&self) -> Result<()> {
         // Locked to the end, so that a second caller comes back when the directory is free, not before.
         let mut held = self.held.lock();
+        self.closed.store(true, Ordering::Release);
         let Some(Held { _maintenance: maintenance, _lock: lock }) = held.take() else { return Ok(()) };
         drop(maintenance);
         let closed = self.partition.close(CLOSE_WITHIN);

@@ -105,8 +105,8 @@ pub fn draw_instance(entropy: &dyn Entropy) -> u64 {
 pub trait Executor: Send + Sync + fmt::Debug {
     /// Takes the operation in; its answer comes when it is durable.
     fn submit(&self, operation: Operation, options: CallOptions) -> Pending<Answer>;
-    /// The cursor that `start` stands for.
-    fn seek(&self, start: FeedStart) -> Result<String>;
+    /// The cursor that `start` stands for. What is written by calls behind this one lies behind [`FeedStart::Now`].
+    fn seek(&self, start: FeedStart) -> Pending<String>;
     /// The changes behind `cursor`, as soon as there is one; and the cursor behind them.
     fn changes(&self, cursor: String) -> Pending<(Vec<Change>, String)>;
     /// The changes behind `cursor` that are there already, at once, and the cursor behind everything that was looked

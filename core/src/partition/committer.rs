@@ -6,19 +6,20 @@
 //! partition does both by itself: waking a thread costs as much as a good part of a sync. Where other processes
 //! write too, one thread runs a group, commits it, and runs it again when a check failed.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::engine::{Committed, Group, Record, Sequence, Write};
 use crate::error::{Error, ErrorKind, Result};
 
 use super::intake::{Completion, Job};
-use super::layer::{Change, Layer, add};
+use super::layer::add;
+use super::layers::Layers;
+use super::packing::pack;
+use super::reply::give_all;
 use super::source::{GroupReads, LayeredReads};
 use super::transaction::Drawn;
 use super::{Domain, Halt, Shared, Transaction, run_caught};
@@ -60,7 +61,7 @@ fn spawn<D: Domain>(
 /// What the two stages share, where this process alone writes.
 pub struct Stages<D: Domain> {
     /// Held by whoever runs operations.
-    ahead: Mutex<Ahead>,
+    ahead: Mutex<Ahead<D>>,
     staged: Mutex<Staged<D>>,
     /// A group was taken, or its commit has ended.
     moved: Condvar,
@@ -92,13 +93,18 @@ impl<D: Domain> Stages<D> {
             generation: 0,
             fallen: false,
         };
-        Self { ahead: Mutex::new(Ahead::restart(newest, 0)), staged: Mutex::new(staged), moved: Condvar::new() }
+        Self { ahead: Mutex::new(Ahead::new(newest)), staged: Mutex::new(staged), moved: Condvar::new() }
     }
 
     #[cfg(test)]
     /// Whether something was run and is not being committed yet.
     pub fn has_staged(&self) -> bool {
         !self.staged.lock().completions.is_empty()
+    }
+
+    /// Whether a group is forming behind the one that is being committed.
+    fn has_records(&self) -> bool {
+        !self.staged.lock().records.is_empty()
     }
 
     fn is_idle(&self) -> bool {
@@ -113,32 +119,30 @@ struct Batch<D: Domain> {
     records: Vec<Record>,
     /// One of each operation that was run, from the first on.
     results: Vec<Result<D::Answer>>,
-    keys: Vec<Bytes>,
     bytes: usize,
 }
 
-/// Writes that are run but not durable, and which keys may be forgotten when.
-struct Ahead {
-    layer: Layer,
-    groups: VecDeque<(Sequence, Vec<Bytes>)>,
+/// What whoever runs operations goes on from.
+struct Ahead<D: Domain> {
+    /// Writes that are run but not durable.
+    layers: Layers,
     next: Sequence,
     generation: u64,
+    /// Empty between two runs. Room for a whole batch is worth keeping: the allocator tidies up whenever it is asked
+    /// for so much.
+    jobs: Vec<Job<D>>,
+    /// As for `jobs`.
+    results: Vec<Result<D::Answer>>,
 }
 
-impl Ahead {
-    /// Drops what `durable` covers: the snapshot shows it.
-    fn forget(&mut self, durable: Sequence) {
-        while self.groups.front().is_some_and(|(last, _)| *last <= durable) {
-            let (_, keys) = self.groups.pop_front().expect("just looked at");
-            for key in keys {
-                self.layer.forget(&key, durable);
-            }
-        }
+impl<D: Domain> Ahead<D> {
+    fn new(newest: Sequence) -> Self {
+        Self { layers: Layers::default(), next: newest + 1, generation: 0, jobs: Vec::new(), results: Vec::new() }
     }
 
     /// Starts again from what is durable, after staged work was thrown away.
-    fn restart(newest: Sequence, generation: u64) -> Self {
-        Self { layer: Layer::default(), groups: VecDeque::new(), next: newest + 1, generation }
+    fn restart(&mut self, newest: Sequence, generation: u64) {
+        (self.layers, self.next, self.generation) = (Layers::default(), newest + 1, generation);
     }
 }
 
@@ -194,51 +198,58 @@ pub fn finish<D: Domain>(shared: &Shared<D>) {
 }
 
 /// Runs what has arrived and stages the results; whether that was everything.
-fn run_arrived<D: Domain>(shared: &Shared<D>, mut ahead: MutexGuard<'_, Ahead>) -> bool {
+fn run_arrived<D: Domain>(shared: &Shared<D>, mut ahead: MutexGuard<'_, Ahead<D>>) -> bool {
     // Taken under the lock of the stage, so that operations run in the order in which they came.
-    let mut jobs = shared.intake.take(MAX_BATCH);
+    let mut jobs = std::mem::take(&mut ahead.jobs);
+    shared.intake.take(&mut jobs, MAX_BATCH);
     let all = jobs.len() < MAX_BATCH;
     while !jobs.is_empty() {
-        jobs = run_and_stage(shared, &mut ahead, jobs);
+        run_and_stage(shared, &mut ahead, &mut jobs);
     }
+    ahead.jobs = jobs;
     all
 }
 
-/// Runs `jobs` and hands their results on. Gives back those that did not fit into a group, and all of them
-/// when the ground they were run on is gone.
-fn run_and_stage<D: Domain>(shared: &Shared<D>, ahead: &mut Ahead, mut jobs: Vec<Job<D>>) -> Vec<Job<D>> {
+/// Runs `jobs` and hands their results on. Leaves those that did not fit into a group, and all of them when the
+/// ground they were run on is gone.
+fn run_and_stage<D: Domain>(shared: &Shared<D>, ahead: &mut Ahead<D>, jobs: &mut Vec<Job<D>>) {
     let snapshot = match shared.engine.snapshot() {
         Ok(snapshot) => snapshot,
         Err(error) => {
-            complete(shared, jobs.into_iter().map(|job| job.complete(Err(error.clone()))).collect());
-            return Vec::new();
+            complete(shared, jobs.drain(..).map(|job| job.complete(Err(error.clone()))).collect());
+            return;
         }
     };
-    ahead.forget(snapshot.sequence());
+    ahead.layers.forget(snapshot.sequence());
+    if !shared.stages.has_records() {
+        ahead.layers.begin();
+    }
     let mut reads = GroupReads::new(snapshot, true, false);
-    let batch = run_batch(shared, &mut ahead.layer, &mut reads, ahead.next, &jobs);
+    let results = std::mem::take(&mut ahead.results);
+    let mut batch = run_batch(shared, &mut ahead.layers, &mut reads, ahead.next, jobs, results);
     drop(reads);
 
     let mut staged = wait_for_group(shared, ahead.generation);
     if staged.fallen {
-        return Vec::new();
+        jobs.clear();
+        return;
     }
     if staged.generation != ahead.generation {
-        *ahead = Ahead::restart(shared.engine.newest().0, staged.generation);
-        return jobs;
+        ahead.restart(shared.engine.newest().0, staged.generation);
+        return;
     }
     ahead.next += batch.records.len() as Sequence;
-    if !batch.keys.is_empty() {
-        ahead.groups.push_back((ahead.next - 1, batch.keys));
-    }
     if staged.records.is_empty() {
         staged.first = batch.first;
+        staged.records = batch.records;
+    } else {
+        staged.records.extend(batch.records);
     }
     staged.bytes += batch.bytes;
-    staged.records.extend(batch.records);
-    let rest = jobs.split_off(batch.results.len());
-    staged.completions.extend(jobs.into_iter().zip(batch.results).map(|(job, result)| job.complete(result)));
-    rest
+    let run = jobs.drain(..batch.results.len()).zip(batch.results.drain(..));
+    staged.completions.extend(run.map(|(job, result)| job.complete(result)));
+    drop(staged);
+    ahead.results = batch.results;
 }
 
 /// Waits while the staged group is full; commits it where nobody else does.
@@ -261,24 +272,25 @@ fn wait_for_group<D: Domain>(shared: &Shared<D>, generation: u64) -> MutexGuard<
 /// that would start behind a full group: a small operation can write as much as a large one.
 fn run_batch<D: Domain>(
     shared: &Shared<D>,
-    layer: &mut Layer,
+    layers: &mut Layers,
     reads: &mut GroupReads,
     first: Sequence,
     jobs: &[Job<D>],
+    results: Vec<Result<D::Answer>>,
 ) -> Batch<D> {
-    let results = Vec::with_capacity(jobs.len());
-    let mut batch = Batch { first, records: Vec::new(), results, keys: Vec::new(), bytes: 0 };
+    let mut batch = Batch { first, records: Vec::with_capacity(jobs.len()), results, bytes: 0 };
     let exclusive = shared.engine.exclusive();
     for job in jobs {
         if batch.bytes >= MAX_GROUP_BYTES {
             break;
         }
         let sequence = first + batch.records.len() as Sequence;
-        let result = match run_job(shared, layer, reads, sequence, job) {
+        let result = match run_job(shared, layers, reads, sequence, job) {
             Ok((answer, mut record)) => {
-                let folded = if exclusive { fold_adds(&mut record, layer, reads) } else { Ok(()) };
+                let folded = if exclusive { fold_adds(&mut record, layers, reads) } else { Ok(()) };
                 folded.map(|()| {
-                    lay(layer, &record, sequence, &mut batch.keys);
+                    pack(&mut record);
+                    layers.lay(&record, sequence);
                     batch.bytes += record.len();
                     batch.records.extend((!record.is_empty()).then_some(record));
                     answer
@@ -293,13 +305,13 @@ fn run_batch<D: Domain>(
 
 fn run_job<D: Domain>(
     shared: &Shared<D>,
-    layer: &Layer,
+    layers: &Layers,
     reads: &mut GroupReads,
     sequence: Sequence,
     job: &Job<D>,
 ) -> Result<(D::Answer, Record)> {
     shared.engine.admit(shared.domain.growth(&job.operation))?;
-    let mut source = LayeredReads { before: layer, reads };
+    let mut source = LayeredReads { before: layers, reads };
     let mut transaction = Transaction::new(&mut source, Drawn { moment: job.moment, seed: job.seed }, sequence);
     match run_caught(&shared.domain, &job.operation, &mut transaction) {
         Ok(answer) => Ok((answer, transaction.into_record())),
@@ -310,32 +322,20 @@ fn run_job<D: Domain>(
 }
 
 /// Turns adds into puts, because the log holds effects and this process knows the counter.
-fn fold_adds(record: &mut Record, layer: &Layer, reads: &mut GroupReads) -> Result<()> {
+fn fold_adds(record: &mut Record, layers: &Layers, reads: &mut GroupReads) -> Result<()> {
     for write in &mut record.writes {
         if let Write::Add { key, delta } = write {
-            let mut source = LayeredReads { before: layer, reads };
+            let mut source = LayeredReads { before: layers, reads };
             let base = match super::transaction::Source::get(&mut source, key) {
                 Ok(base) => base,
                 Err(Halt::Refused(error)) => return Err(error),
                 Err(Halt::NeedsRead) => unreachable!("an exclusive engine has its reads at hand"),
             };
             let value = add(base.as_ref().map(|versioned| &versioned.value), *delta);
-            *write = Write::Put { key: key.clone(), value };
+            *write = Write::Put { key: std::mem::take(key), value };
         }
     }
     Ok(())
-}
-
-fn lay(layer: &mut Layer, record: &Record, sequence: Sequence, keys: &mut Vec<Bytes>) {
-    for write in &record.writes {
-        let change = match write {
-            Write::Put { value, .. } => Change::Put(value.clone()),
-            Write::Delete { .. } => Change::Delete,
-            Write::Add { delta, .. } => Change::Add(*delta),
-        };
-        layer.lay(write.key().clone(), change, sequence);
-        keys.push(write.key().clone());
-    }
 }
 
 /// Commits what is staged, group after group but at most so many, unless somebody else does.
@@ -433,10 +433,7 @@ fn complete<D: Domain>(shared: &Shared<D>, completions: Vec<Completion<D>>) {
         return;
     }
     shared.intake.release(completions.iter().map(|completion| completion.bytes).sum());
-    for completion in completions {
-        // The caller may have left; its write stands all the same.
-        let _ = completion.answer.send(completion.result);
-    }
+    give_all(completions.into_iter().map(|completion| (completion.answer, completion.result)));
 }
 
 fn run_and_commit<D: Domain>(shared: &Shared<D>) {
@@ -447,7 +444,7 @@ fn run_and_commit<D: Domain>(shared: &Shared<D>) {
             if shared.intake.wait_for_work().is_none() {
                 return;
             }
-            jobs = shared.intake.take(MAX_BATCH);
+            shared.intake.take(&mut jobs, MAX_BATCH);
         }
         let results = match commit_jobs(shared, &jobs) {
             Ok(results) => results,
@@ -467,7 +464,7 @@ fn commit_jobs<D: Domain>(shared: &Shared<D>, jobs: &[Job<D>]) -> Result<Vec<Res
         let mut reads = GroupReads::new(shared.engine.snapshot()?, shared.engine.reads_at_hand(), true);
         let first = reads.sequence() + 1;
         let batch = loop {
-            let batch = run_batch(shared, &mut Layer::default(), &mut reads, first, jobs);
+            let batch = run_batch(shared, &mut Layers::default(), &mut reads, first, jobs, Vec::new());
             if !reads.fetch_wanted()? {
                 break batch;
             }

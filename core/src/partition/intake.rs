@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::env::Entropy;
 use crate::error::Result;
 
+use super::reply::{Bell, Reply};
 use super::time::EngineTime;
 use super::{Domain, Moment};
 
@@ -25,7 +26,7 @@ pub struct Job<D: Domain> {
     pub bytes: usize,
     pub seed: u64,
     pub moment: Moment,
-    pub answer: oneshot::Sender<Result<D::Answer>>,
+    pub answer: Reply<Result<D::Answer>>,
 }
 
 impl<D: Domain> Job<D> {
@@ -37,7 +38,7 @@ impl<D: Domain> Job<D> {
 
 /// One caller's answer, kept back until the group it rests on is durable.
 pub struct Completion<D: Domain> {
-    pub answer: oneshot::Sender<Result<D::Answer>>,
+    pub answer: Reply<Result<D::Answer>>,
     pub result: Result<D::Answer>,
     pub bytes: usize,
 }
@@ -63,6 +64,8 @@ pub struct Intake<D: Domain> {
 
 struct State<D: Domain> {
     jobs: VecDeque<Job<D>>,
+    /// What the callers of these jobs block on; the next batch gets another one.
+    bell: Arc<Bell>,
     /// Answers that may leave, while who made them durable is busy with the next group.
     answers: Vec<Completion<D>>,
     /// Bytes taken in and not durable yet, also those that left the queue.
@@ -92,6 +95,7 @@ impl<D: Domain> Intake<D> {
     pub fn new(limit: usize, entropy: Arc<dyn Entropy>) -> Self {
         let state = State {
             jobs: VecDeque::new(),
+            bell: Arc::default(),
             answers: Vec::new(),
             bytes: 0,
             summoned: false,
@@ -110,8 +114,8 @@ impl<D: Domain> Intake<D> {
     }
 
     /// Takes `job` in and draws its moment, so that the order of moments is the order of the queue; how many are
-    /// in the queue now. Nobody is woken: that is for [`Intake::call`].
-    pub fn offer(&self, mut job: Job<D>, time: &EngineTime) -> Result<usize, Refused<D>> {
+    /// in the queue now, and what rings for its answer. Nobody is woken: that is for [`Intake::call`].
+    pub fn offer(&self, mut job: Job<D>, time: &EngineTime) -> Result<(usize, Arc<Bell>), Refused<D>> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Refused::Closed);
@@ -123,8 +127,9 @@ impl<D: Domain> Intake<D> {
         job.moment = time.draw();
         job.seed = state.seed(&*self.entropy);
         state.bytes += job.bytes;
+        job.answer.by(Arc::clone(&state.bell));
         state.jobs.push_back(job);
-        Ok(state.jobs.len())
+        Ok((state.jobs.len(), Arc::clone(&state.bell)))
     }
 
     /// Lets the committer know that there are jobs.
@@ -150,11 +155,14 @@ impl<D: Domain> Intake<D> {
         Some(std::mem::take(&mut state.answers))
     }
 
-    /// Up to `most` jobs that are there.
-    pub fn take(&self, most: usize) -> Vec<Job<D>> {
+    /// Appends up to `most` jobs that are there to `jobs`, which keeps its room from call to call.
+    pub fn take(&self, jobs: &mut Vec<Job<D>>, most: usize) {
         let mut state = self.state.lock();
         let count = state.jobs.len().min(most);
-        state.jobs.drain(..count).collect()
+        if count > 0 {
+            jobs.extend(state.jobs.drain(..count));
+            state.bell = Arc::default();
+        }
     }
 
     /// Has a thread of the committer look at what is staged.

@@ -44,11 +44,9 @@ impl Layer {
         self.keys.insert(key, Changed { change, sequence });
     }
 
-    /// Forgets `key` unless it changed again after `durable`.
-    pub fn forget(&mut self, key: &[u8], durable: Sequence) {
-        if self.keys.get(key).is_some_and(|changed| changed.sequence <= durable) {
-            self.keys.remove(key);
-        }
+    /// How many keys changed.
+    pub fn len(&self) -> usize {
+        self.keys.len()
     }
 
     /// Whether no key changed.
@@ -57,8 +55,8 @@ impl Layer {
     }
 
     /// Every change in key order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Change)> {
-        self.keys.iter().map(|(key, changed)| (key, &changed.change))
+    pub fn into_changes(self) -> impl ExactSizeIterator<Item = (Bytes, Change)> {
+        self.keys.into_iter().map(|(key, changed)| (key, changed.change))
     }
 
     /// The value of `key` over what `below` answers; `below` is asked only where it matters.

@@ -4,6 +4,9 @@ mod committer;
 pub mod feed;
 mod intake;
 pub mod layer;
+mod layers;
+mod packing;
+mod reply;
 pub mod source;
 pub mod time;
 pub mod transaction;
@@ -27,7 +30,8 @@ use crate::executor::{Coming, Pending, block_on};
 
 use committer::Stages;
 use intake::{Intake, Job};
-use layer::Layer;
+use layers::Layers;
+use reply::{Bell, Reply};
 use source::{GroupReads, LayeredReads};
 use time::EngineTime;
 
@@ -113,13 +117,13 @@ impl<D: Domain> Partition<D> {
         let shared = Arc::clone(&self.shared);
         let bytes = shared.domain.size(&operation);
         let (answer, receiver) = oneshot::channel();
-        let job = Job { operation, bytes, seed: 0, moment: Moment::default(), answer };
+        let job = Job { operation, bytes, seed: 0, moment: Moment::default(), answer: Reply::new(answer) };
         match shared.intake.offer(job, &shared.time) {
-            Ok(waiting) => {
+            Ok((waiting, bell)) => {
                 if waiting >= MANY {
                     shared.intake.call();
                 }
-                Pending::coming(Submitted { shared: Some(shared), receiver: Receiver::Blocking(receiver) })
+                Pending::coming(Submitted { shared: Some(shared), receiver: Receiver::Blocking(receiver), bell })
             }
             Err(intake::Refused::Closed) => Pending::ready(Err(closed())),
             Err(intake::Refused::Full(job)) => {
@@ -143,7 +147,7 @@ impl<D: Domain> Partition<D> {
         let shared = &self.shared;
         let snapshot = shared.engine.snapshot()?;
         let mut reads = GroupReads::new(snapshot, shared.engine.reads_at_hand(), false);
-        let before = Layer::default();
+        let before = Layers::default();
         let drawn = Drawn { moment: Moment { ms: shared.time.now(), tick: 0 }, seed: 0 };
         loop {
             let sequence = reads.sequence() + 1;
@@ -224,6 +228,7 @@ struct Submitted<D: Domain> {
     /// None once the committer was called.
     shared: Option<Arc<Shared<D>>>,
     receiver: Receiver<Result<D::Answer>>,
+    bell: Arc<Bell>,
 }
 
 enum Receiver<T> {
@@ -301,14 +306,11 @@ impl<D: Domain> Coming<D::Answer> for Submitted<D> {
             return Some(answer);
         }
         self.call();
-        let answer = match until {
-            None => receiver.recv().map_err(|_| stopped()),
-            Some(until) => match receiver.recv_deadline(until) {
-                Err(oneshot::RecvTimeoutError::Timeout) => return None,
-                answer => answer.map_err(|_| stopped()),
-            },
-        };
-        Some(answer.and_then(|answer| answer))
+        self.bell.wait(until, || match receiver.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(oneshot::TryRecvError::Empty) => None,
+            Err(oneshot::TryRecvError::Disconnected) => Some(Err(stopped())),
+        })
     }
 }
 

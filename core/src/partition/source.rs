@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::engine::{Check, Direction, Found, KeyRange, KeyValue, Read, Sequence, Snapshot, Versioned};
 use crate::error::Result;
 
-use super::layer::Layer;
+use super::layers::Layers;
 use super::transaction::Source;
 use super::{Halt, Run};
 
@@ -94,7 +94,7 @@ impl GroupReads {
 /// [`GroupReads`] under the writes of the groups and operations before.
 pub struct LayeredReads<'a> {
     /// Writes that are newer than the snapshot.
-    pub before: &'a Layer,
+    pub before: &'a Layers,
     /// The snapshot.
     pub reads: &'a mut GroupReads,
 }

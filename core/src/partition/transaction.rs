@@ -183,18 +183,12 @@ impl<'a> Transaction<'a> {
 
     /// The record of this operation; adds stay adds.
     pub fn into_record(self) -> Record {
-        let writes = self
-            .own
-            .iter()
-            .map(|(key, change)| {
-                let key = key.clone();
-                match change {
-                    Change::Put(value) => Write::Put { key, value: value.clone() },
-                    Change::Delete => Write::Delete { key },
-                    Change::Add(delta) => Write::Add { key, delta: *delta },
-                }
-            })
-            .collect();
+        let write = |(key, change)| match change {
+            Change::Put(value) => Write::Put { key, value },
+            Change::Delete => Write::Delete { key },
+            Change::Add(delta) => Write::Add { key, delta },
+        };
+        let writes = self.own.into_changes().map(write).collect();
         Record { time: self.drawn.moment.ms, events: self.events, writes }
     }
 

@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::env::host::step_back;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The pool and the process it was made in.
@@ -28,6 +29,8 @@ pub fn shared() -> Result<&'static ThreadPool> {
     let pool = ThreadPoolBuilder::new()
         .num_threads(parallelism())
         .thread_name(|index| format!("kappa-random-{index}"))
+        // Whoever answers requests goes first: a draw takes what is left, and all there is on an idle machine.
+        .start_handler(|_| step_back())
         .build()
         .map_err(|source| Error::new(ErrorKind::Unavailable, "no threads for number work").caused_by(source))?;
     let pool: &'static ThreadPool = Box::leak(Box::new(pool));

@@ -1,7 +1,8 @@
 //! Documents of one collection: create, replace, update, delete, read.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use serde_json::Value;
 
 use crate::engine::{Event, EventKind, Sequence, Versioned};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,6 +12,7 @@ use crate::partition::{Run, Transaction};
 use super::catalog::{self, Catalog};
 use super::document::Document;
 use super::envelope::Envelope;
+use super::fields::Field;
 use super::index::{self, Member, Scope};
 use super::keys::Place;
 use super::{MAX_ANSWER_BYTES, expiry, get_all, keys, merge_patch, products, users};
@@ -48,8 +50,8 @@ pub fn create(
     let catalog = catalog::load_or_add(tx, name)?;
     let scope = Scope { name, catalog: &catalog };
     let (id, document) = if let Some(id) = id_of(document)? {
-        make_room(tx, scope, id)?;
-        (id.to_owned(), document.clone())
+        make_room(tx, scope, &id)?;
+        (id.into_owned(), document.clone())
     } else {
         // Not looked up: it holds the moment of this operation and chance, and a read of what is not there
         // costs as much as the rest of a create.
@@ -80,7 +82,7 @@ fn make_room(tx: &mut Transaction<'_>, scope: Scope<'_>, id: &str) -> Run<()> {
 pub fn replace(tx: &mut Transaction<'_>, wanted: &Wanted<'_>, document: &Document, ttl_ms: Option<u64>) -> Run<Answer> {
     check_rules(wanted.collection, document)?;
     let document = if let Some(id) = id_of(document)? {
-        check_same_id(id, wanted.id)?;
+        check_same_id(&id, wanted.id)?;
         document.clone()
     } else {
         keys::check_id(wanted.id)?;
@@ -95,13 +97,13 @@ pub fn replace(tx: &mut Transaction<'_>, wanted: &Wanted<'_>, document: &Documen
 
 /// Merges a patch into a document.
 pub fn update(tx: &mut Transaction<'_>, wanted: &Wanted<'_>, patch: &Document, ttl_ms: Option<u64>) -> Run<Answer> {
-    match patch.fields().get("id") {
+    match patch.read_fields()?.get("id") {
         None => {}
-        Some(Value::String(id)) => check_same_id(id, wanted.id)?,
+        Some(Field::String(id)) => check_same_id(&id, wanted.id)?,
         Some(_) => return Err(Error::invalid("an id cannot be changed or removed").with("id", wanted.id).into()),
     }
     let (catalog, found) = find_living(tx, wanted)?;
-    let mut fields = found.envelope.document.read_fields()?.clone();
+    let mut fields = found.envelope.document.read_values()?.clone();
     merge_patch::apply(&mut fields, patch.fields());
     let document = Document::from_merged(fields)?;
     check_rules(wanted.collection, &document)?;
@@ -249,11 +251,11 @@ fn place(tx: &Transaction<'_>, n: u16) -> Place {
 }
 
 /// The id that a document says it has.
-fn id_of(document: &Document) -> Result<Option<&str>> {
-    match document.fields().get("id") {
+fn id_of(document: &Document) -> Result<Option<Cow<'_, str>>> {
+    match document.read_fields()?.get("id") {
         None => Ok(None),
-        Some(Value::String(id)) => {
-            keys::check_id(id)?;
+        Some(Field::String(id)) => {
+            keys::check_id(&id)?;
             Ok(Some(id))
         }
         Some(other) => Err(Error::invalid("an id is a string").with("id", other)),
@@ -270,8 +272,8 @@ fn check_same_id(in_document: &str, wanted: &str) -> Result<()> {
 
 fn check_rules(name: &CollectionName, document: &Document) -> Result<()> {
     match name.as_str() {
-        super::PRODUCTS => products::check(document.fields()),
-        super::USERS => users::check(document.fields()),
+        super::PRODUCTS => products::check(document.read_fields()?),
+        super::USERS => users::check(document.read_fields()?),
         _ => Ok(()),
     }
 }

@@ -11,29 +11,28 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::json_text;
+use super::fields::{Fields, Place};
+use super::json_text::{self, Checked};
 
 /// The text of a document is at most this long; an operation may write as much and what belongs to it, see
 /// [`crate::engine::MAX_OPERATION_BYTES`].
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
-/// One JSON object: its text with every digit kept, and its fields once somebody asks.
+/// One JSON object: its text with every digit kept, and its fields as values once somebody asks.
 ///
 /// Cloning shares both.
 #[derive(Clone)]
 pub struct Document(Arc<Inner>);
 
+#[derive(Default)]
 struct Inner {
     text: Bytes,
+    /// Where the fields lie in the text. The rules need a few of them, and making values of all costs more than the
+    /// rest of a write.
+    places: OnceLock<Vec<Place>>,
     fields: OnceLock<Map<String, Value>>,
-    /// The document that this one is with an id in front, so that its fields need not be copied.
+    /// The document that this one is with an id in front, so that its fields need not be found again.
     without_id: Option<Document>,
-}
-
-impl Inner {
-    fn new(text: Bytes, fields: OnceLock<Map<String, Value>>) -> Self {
-        Self { text, fields, without_id: None }
-    }
 }
 
 impl Document {
@@ -45,12 +44,10 @@ impl Document {
     pub fn parse(text: impl Into<Bytes>) -> Result<Self> {
         let text = text.into();
         check_size(text.len())?;
-        let fields: Map<String, Value> =
-            serde_json::from_slice(&text).map_err(|error| Error::invalid("not a JSON object").caused_by(error))?;
-        let checked = std::str::from_utf8(&text).map_err(|error| Error::invalid("not UTF-8").caused_by(error))?;
-        let compact = json_text::check(checked)?;
+        let utf8 = std::str::from_utf8(&text).map_err(|error| Error::invalid("not UTF-8").caused_by(error))?;
+        let Checked { compact, places } = json_text::check(utf8)?;
         let text = compact.map_or(text, Bytes::from);
-        Ok(Self(Arc::new(Inner::new(text, OnceLock::from(fields)))))
+        Ok(Self(Arc::new(Inner { text, places: places.into(), ..Inner::default() })))
     }
 
     /// The object with these fields, in their order.
@@ -69,12 +66,12 @@ impl Document {
     pub(crate) fn from_merged(fields: Map<String, Value>) -> Result<Self> {
         let text = serde_json::to_vec(&fields).expect("a map of JSON values has a text");
         check_size(text.len())?;
-        Ok(Self(Arc::new(Inner::new(text.into(), OnceLock::from(fields)))))
+        Ok(Self(Arc::new(Inner { text: text.into(), fields: fields.into(), ..Inner::default() })))
     }
 
     /// Text that is known to be one object, as it comes back from storage.
     pub fn from_stored(text: Bytes) -> Self {
-        Self(Arc::new(Inner::new(text, OnceLock::new())))
+        Self(Arc::new(Inner { text, ..Inner::default() }))
     }
 
     /// Anything that serialises to one JSON object.
@@ -91,7 +88,7 @@ impl Document {
     /// # Errors
     /// `InvalidInput` when it has an id already; `TooLarge` when it would be over 1 MiB.
     pub fn with_id(&self, id: &str) -> Result<Self> {
-        if self.given_fields().contains_key("id") || self.0.without_id.is_some() {
+        if self.0.without_id.is_some() || self.read_fields()?.get("id").is_some() {
             return Err(Error::invalid("the document has an id already"));
         }
         let text = &self.0.text;
@@ -100,8 +97,8 @@ impl Document {
         let quoted = serde_json::to_string(id).expect("a string has a JSON text");
         let parts = [b"{\"id\":", quoted.as_bytes(), comma.as_bytes(), fields];
         check_size(parts.iter().map(|part| part.len()).sum())?;
-        let inner = Inner::new(parts.concat().into(), OnceLock::new());
-        Ok(Self(Arc::new(Inner { without_id: Some(self.clone()), ..inner })))
+        let text = parts.concat().into();
+        Ok(Self(Arc::new(Inner { text, without_id: Some(self.clone()), ..Inner::default() })))
     }
 
     /// The JSON text.
@@ -127,25 +124,47 @@ impl Document {
     /// The fields, parsed at most once; none where stored text is damaged, for which [`Document::to`] has an error.
     pub fn fields(&self) -> &Map<String, Value> {
         static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
-        self.read_fields().unwrap_or(&NONE)
+        self.read_values().unwrap_or(&NONE)
     }
 
-    /// The fields, but for an id that [`Document::with_id`] added.
-    pub(crate) fn given_fields(&self) -> &Map<String, Value> {
-        self.0.without_id.as_ref().unwrap_or(self).fields()
-    }
-
-    /// The fields, for writes: what follows from fields that cannot be read must not replace them.
+    /// The fields as the rules see them.
     ///
     /// # Errors
     /// `Damaged` when the text is not that of a document.
-    pub(crate) fn read_fields(&self) -> Result<&Map<String, Value>> {
+    pub(crate) fn read_fields(&self) -> Result<Fields<'_>> {
+        let inner = &*self.0;
+        if let (Some(fields), None) = (inner.fields.get(), inner.places.get()) {
+            return Ok(Fields::Values(fields));
+        }
+        let text = std::str::from_utf8(&inner.text).map_err(unreadable)?;
+        if let Some(places) = inner.places.get() {
+            return Ok(Fields::Text(text, places));
+        }
+        let Checked { compact, places } = json_text::check(text).map_err(unreadable)?;
+        if compact.is_some() {
+            // Not as it was written, but readable all the same.
+            return self.read_values().map(Fields::Values);
+        }
+        Ok(Fields::Text(text, inner.places.get_or_init(|| places)))
+    }
+
+    /// As [`Document::read_fields`], but for an id that [`Document::with_id`] added.
+    ///
+    /// # Errors
+    /// As [`Document::read_fields`].
+    pub(crate) fn given_fields(&self) -> Result<Fields<'_>> {
+        self.0.without_id.as_ref().unwrap_or(self).read_fields()
+    }
+
+    /// The fields as values, for writes: what follows from fields that cannot be read must not replace them.
+    ///
+    /// # Errors
+    /// `Damaged` when the text is not that of a document.
+    pub(crate) fn read_values(&self) -> Result<&Map<String, Value>> {
         if let Some(fields) = self.0.fields.get() {
             return Ok(fields);
         }
-        let fields = serde_json::from_slice(&self.0.text).map_err(|error| {
-            Error::new(ErrorKind::Damaged, "a stored document cannot be read; restore a backup").caused_by(error)
-        })?;
+        let fields = serde_json::from_slice(&self.0.text).map_err(unreadable)?;
         Ok(self.0.fields.get_or_init(|| fields))
     }
 
@@ -226,6 +245,10 @@ impl<T: Serialize> IntoDocument for &T {
     }
 }
 
+fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Damaged, "a stored document cannot be read; restore a backup").caused_by(error)
+}
+
 fn check_size(bytes: usize) -> Result<()> {
     if bytes > MAX_DOCUMENT_BYTES {
         let error = Error::new(ErrorKind::TooLarge, "a document is at most 1 MiB; keep files and pictures beside it");
@@ -274,7 +297,8 @@ mod tests {
         for text in ["", "[]", "{\"a\":", &format!("{{\"a\":{}1{}}}", "[".repeat(199), "]".repeat(199))] {
             let document = Document::from_stored(Bytes::copy_from_slice(text.as_bytes()));
             assert!(document.fields().is_empty(), "text={text}");
-            assert_eq!(document.read_fields().expect_err("damaged").kind(), ErrorKind::Damaged, "text={text}");
+            assert_eq!(document.read_values().expect_err("damaged").kind(), ErrorKind::Damaged, "text={text}");
+            assert!(document.read_fields().is_err_and(|error| error.kind() == ErrorKind::Damaged), "text={text}");
             assert!(document.to::<Map<String, Value>>().is_err(), "text={text}");
         }
     }

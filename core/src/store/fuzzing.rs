@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::document::Document;
 use super::envelope::Envelope;
 use super::merge_patch::apply;
+use super::order_value;
 use crate::env::Env;
 use crate::{Collection, ErrorKind, Kappa, Options};
 
@@ -19,6 +20,13 @@ pub fn document(bytes: &[u8]) {
         let again = Document::parse(document.text().to_owned()).expect("its own text is a document");
         assert_eq!(again.text(), document.text(), "a document has one form");
         assert_eq!(again.fields(), document.fields(), "fields do not depend on white space");
+        let values = document.read_values().expect("what is taken in can be read");
+        let fields = document.read_fields().expect("what is taken in can be read");
+        for (name, value) in values {
+            // As an index has them, because the digits may be written in several ways.
+            let found = fields.get(name).map(|field| order_value::encode_field(&field, name).ok());
+            assert_eq!(found, Some(order_value::encode(value, name).ok()), "rules and readers see the same");
+        }
         let written = Document::from_fields(document.fields()).expect("fields of a document make one");
         assert_eq!(written.fields(), document.fields(), "fields come back from their text");
         if let Ok(named) = document.with_id("x\"y") {

@@ -1,7 +1,6 @@
 //! Index entries: kept equal to the documents by every write.
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::operation::CollectionName;
@@ -9,6 +8,7 @@ use crate::partition::{Run, Transaction};
 
 use super::catalog::{Catalog, Index, IndexState};
 use super::document::Document;
+use super::fields::{Field, Fields};
 use super::keys::Place;
 use super::{collection, get_all, keys, order_value};
 
@@ -31,12 +31,12 @@ pub struct Member<'a> {
 }
 
 /// The encoded value that `index` has for a document; none when the field is missing.
-pub fn value(index: &Index, id: &str, fields: &Map<String, Value>) -> Result<Option<Vec<u8>>> {
+pub fn value(index: &Index, id: &str, fields: Fields<'_>) -> Result<Option<Vec<u8>>> {
     // The stored text has the id even where the fields at hand were given without one.
     if index.field == "id" {
-        return order_value::encode(&Value::from(id), &index.field).map(Some);
+        return order_value::encode_field(&Field::String(id.into()), &index.field).map(Some);
     }
-    fields.get(&index.field).map(|value| order_value::encode(value, &index.field)).transpose()
+    fields.get(&index.field).map(|field| order_value::encode_field(&field, &index.field)).transpose()
 }
 
 /// Moves the entries of one document from what `old` says to what `new` says.
@@ -49,7 +49,10 @@ pub fn maintain(
 ) -> Run<()> {
     let mut changes = Vec::new();
     for index in &scope.catalog.indexes {
-        let new = new.map(|new| value(index, member.id, new.given_fields())).transpose()?.flatten();
+        let new = match new {
+            Some(new) => value(index, member.id, new.given_fields()?)?,
+            None => None,
+        };
         // What is stored may have come before the index; where it has no place in it, it has no entry.
         let old = match old {
             Some(old) => value(index, member.id, old.read_fields()?).ok().flatten(),

@@ -3,7 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use serde::de::IgnoredAny;
+
 use crate::error::{Error, Result};
+
+use super::fields::{Place, unquoted};
 
 /// Objects and arrays may lie in each other this deep, the document itself included.
 pub const MAX_DEPTH: usize = 32;
@@ -11,40 +15,116 @@ pub const MAX_DEPTH: usize = 32;
 /// The parser gives names that start so a meaning of its own; a document with one would change in an update.
 const RESERVED: &str = "$serde_json::private::";
 
-enum Level<'a> {
-    Array,
-    Object { names: BTreeSet<Cow<'a, str>>, at_name: bool },
+/// More names of one object than this are looked up instead of being compared one by one.
+const FEW_NAMES: usize = 16;
+
+/// The text of an object, and where its fields lie.
+#[derive(Debug)]
+pub struct Checked {
+    /// The text without white space, where it had any.
+    pub compact: Option<String>,
+    /// The fields in what is kept.
+    pub places: Vec<Place>,
 }
 
-/// Checks text that is known to be valid JSON, and gives it without white space where it had any.
+/// Checks that `text` is one JSON object as documents are.
 ///
 /// # Errors
-/// `InvalidInput` for a name that comes twice in one object (readers would disagree about its
+/// `InvalidInput` where it is none; for a name that comes twice in one object (readers would disagree about its
 /// value), a reserved name, and text that is too deep.
-pub fn check(text: &str) -> Result<Option<String>> {
+pub fn check(text: &str) -> Result<Checked> {
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(Error::invalid("not a JSON object"));
+    }
+    check_any(text, "not a JSON object")
+}
+
+/// Checks that `text` is one JSON value of any type: its text without white space, where it had any.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_value(text: &str) -> Result<Option<String>> {
+    Ok(check_any(text, "not JSON")?.compact)
+}
+
+fn check_any(text: &str, refusal: &'static str) -> Result<Checked> {
+    // The grammar is the parser's; what follows relies on it.
+    let parsed: Result<IgnoredAny, _> = serde_json::from_str(text);
+    parsed.map_err(|error| Error::invalid(refusal).caused_by(error))?;
+    let mut places = Vec::new();
+    if !walk(text, &mut places)? {
+        return Ok(Checked { compact: None, places });
+    }
+    let compact = without_spaces(text);
+    places.clear();
+    walk(&compact, &mut places)?;
+    Ok(Checked { compact: Some(compact), places })
+}
+
+enum Level<'a> {
+    Array,
+    Object { names: Names<'a>, at_name: bool },
+}
+
+#[derive(Default)]
+struct Names<'a> {
+    few: Vec<Cow<'a, str>>,
+    many: BTreeSet<Cow<'a, str>>,
+}
+
+impl<'a> Names<'a> {
+    /// Whether `name` is new.
+    fn insert(&mut self, name: Cow<'a, str>) -> bool {
+        if self.few.contains(&name) || self.many.contains(&name) {
+            return false;
+        }
+        if self.few.len() < FEW_NAMES {
+            self.few.push(name);
+        } else {
+            self.many.insert(name);
+        }
+        true
+    }
+}
+
+/// Walks over valid JSON: whether there is white space in it. The places of its fields are right where there is none.
+fn walk(text: &str, places: &mut Vec<Place>) -> Result<bool> {
     let bytes = text.as_bytes();
     let mut levels: Vec<Level<'_>> = Vec::new();
     let mut spaces = false;
+    // Where the field of the outermost object that is being read begins: its name's two ends.
+    let mut name = (0, 0);
     let mut at = 0;
     while at < bytes.len() {
         match bytes[at] {
             b'"' => {
-                let end = string_end(bytes, at);
+                let end = string_end(text, at)?;
+                let outermost = levels.len() == 1;
                 if let Some(Level::Object { names, at_name: at_name @ true }) = levels.last_mut() {
                     *at_name = false;
                     check_name(names, &text[at..end])?;
+                    if outermost {
+                        name = (at, end);
+                    }
                 }
                 at = end;
                 continue;
             }
-            b'{' => levels.push(Level::Object { names: BTreeSet::new(), at_name: true }),
+            b'{' => levels.push(Level::Object { names: Names::default(), at_name: true }),
             b'[' => levels.push(Level::Array),
-            b'}' | b']' => {
+            closing @ (b'}' | b']') => {
+                if levels.len() == 1 && closing == b'}' {
+                    places.extend(place(name, at));
+                }
                 levels.pop();
             }
             b',' => {
+                let outermost = levels.len() == 1;
                 if let Some(Level::Object { at_name, .. }) = levels.last_mut() {
                     *at_name = true;
+                    if outermost {
+                        places.extend(place(name, at));
+                    }
                 }
             }
             byte => spaces |= byte.is_ascii_whitespace(),
@@ -54,32 +134,55 @@ pub fn check(text: &str) -> Result<Option<String>> {
         }
         at += 1;
     }
-    Ok(spaces.then(|| without_spaces(text)))
+    Ok(spaces)
 }
 
-fn check_name<'a>(names: &mut BTreeSet<Cow<'a, str>>, quoted: &'a str) -> Result<()> {
-    let name: Cow<'a, str> = if quoted.contains('\\') {
-        Cow::Owned(serde_json::from_str(quoted).map_err(|error| Error::invalid("not a JSON string").caused_by(error))?)
-    } else {
-        Cow::Borrowed(&quoted[1..quoted.len() - 1])
-    };
+/// The field with its name there and its value up to `end`; none of an object without fields.
+fn place((start, end): (usize, usize), value_end: usize) -> Option<Place> {
+    let short = |at: usize| u32::try_from(at).expect("a document is far below 4 GiB");
+    // The colon lies between the two.
+    (end > 0).then(|| Place { name: (short(start), short(end)), value: (short(end + 1), short(value_end)) })
+}
+
+fn check_name<'a>(names: &mut Names<'a>, quoted: &'a str) -> Result<()> {
+    let name = unquoted(quoted).ok_or_else(not_a_string)?;
     if name.starts_with(RESERVED) {
         return Err(Error::invalid("the document uses a reserved field name").with("field", name));
     }
-    if names.contains(&name) {
-        return Err(Error::invalid("the document has a field twice").with("field", name));
+    if !names.insert(name) {
+        return Err(
+            Error::invalid("the document has a field twice").with("field", unquoted(quoted).unwrap_or_default())
+        );
     }
-    names.insert(name);
     Ok(())
 }
 
 /// The position behind the string that starts at `start`.
-fn string_end(bytes: &[u8], start: usize) -> usize {
+fn string_end(text: &str, start: usize) -> Result<usize> {
+    let inner = &text[start + 1..];
+    let length = inner.find('"').ok_or_else(not_a_string)?;
+    if !inner[..length].contains('\\') {
+        return Ok(start + length + 2);
+    }
+    let end = escaped_end(text.as_bytes(), start);
+    let quoted = &text[start..end];
+    // The grammar alone lets halves of a character pass.
+    if quoted.contains("\\u") && unquoted(quoted).is_none() {
+        return Err(not_a_string());
+    }
+    Ok(end)
+}
+
+fn escaped_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while at < bytes.len() && bytes[at] != b'"' {
         at += if bytes[at] == b'\\' { 2 } else { 1 };
     }
     (at + 1).min(bytes.len())
+}
+
+fn not_a_string() -> Error {
+    Error::invalid("not a JSON string")
 }
 
 fn without_spaces(text: &str) -> String {
@@ -88,7 +191,7 @@ fn without_spaces(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let end = match bytes[at] {
-            b'"' => string_end(bytes, at),
+            b'"' => escaped_end(bytes, at),
             _ => at + 1,
         };
         if !bytes[at].is_ascii_whitespace() {
@@ -111,7 +214,7 @@ mod tests {
             assert_eq!(check(text).expect_err(text).kind(), ErrorKind::InvalidInput);
         }
         for text in [r#"{"a":{"a":1},"b":[{"a":1},{"a":2}]}"#, r#"{"a":"a","b":"a","c":["b","b"]}"#] {
-            assert_eq!(check(text).expect(text), None);
+            assert_eq!(check(text).expect(text).compact, None);
         }
     }
 
@@ -120,6 +223,29 @@ mod tests {
     fn names_that_mean_something_to_the_parser_are_refused() {
         let text = r#"{"a":{"$serde_json::private::Number":"1"}}"#;
         assert_eq!(check(text).expect_err("refused").kind(), ErrorKind::InvalidInput);
+    }
+
+    /// With many fields the names are looked up another way, which must find the same.
+    #[test]
+    fn the_last_of_many_names_is_compared_with_all() {
+        let names: Vec<String> = (0..3 * FEW_NAMES).map(|n| format!("\"f{n}\":{n}")).collect();
+        let text = |more: &str| format!("{{{},{more}}}", names.join(","));
+        let checked = check(&text("\"x\":[1,2]")).expect("valid");
+        assert_eq!(checked.places.len(), names.len() + 1);
+        for n in [0, FEW_NAMES - 1, FEW_NAMES, 3 * FEW_NAMES - 1] {
+            let error = check(&text(&format!("\"\\u0066{n}\":1"))).expect_err("twice");
+            assert!(error.to_string().contains(&format!("field=f{n}")), "{error}");
+        }
+    }
+
+    /// Half a character has no place in UTF-8: a reader of the document would be refused what was taken in.
+    #[test]
+    fn halves_of_characters_are_refused() {
+        for text in [r#"{"a":"\ud800"}"#, r#"{"\udfff":1}"#, r#"{"a":["\ud83d\n"]}"#] {
+            assert_eq!(check(text).expect_err(text).kind(), ErrorKind::InvalidInput);
+            assert!(serde_json::from_str::<serde_json::Value>(text).is_err(), "the parser agrees: {text}");
+        }
+        check(r#"{"a":"\ud83d\ude00 \\u"}"#).expect("a whole one");
     }
 
     #[test]
@@ -133,6 +259,6 @@ mod tests {
     #[test]
     fn only_space_between_tokens_goes() {
         let text = " {\n \"a b\" : \"x \\\" \\\\\" , \"c\":\t[ 1 , 2.50 ] }\r\n";
-        assert_eq!(check(text).expect("valid").as_deref(), Some(r#"{"a b":"x \" \\","c":[1,2.50]}"#));
+        assert_eq!(check(text).expect("valid").compact.as_deref(), Some(r#"{"a b":"x \" \\","c":[1,2.50]}"#));
     }
 }

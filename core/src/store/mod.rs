@@ -10,6 +10,7 @@ mod collection;
 mod cursor;
 mod envelope;
 mod expiry;
+mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod idempotency;
@@ -36,7 +37,7 @@ use crate::partition::{Halt, Run, Transaction};
 use document::Document;
 
 pub use idempotency::run_idempotent;
-pub use json_text::check as check_json;
+pub use json_text::check_value as check_json;
 
 /// The collection whose documents are products.
 pub const PRODUCTS: &str = "products";

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
 
+use super::fields::Field;
+
 /// An encoded value is at most this long.
 pub const MAX_VALUE_BYTES: usize = 256;
 
@@ -30,16 +32,24 @@ const ESCAPE: u8 = 1;
 /// # Errors
 /// `InvalidInput` for an array or object; `TooLarge` above [`MAX_VALUE_BYTES`].
 pub fn encode(value: &Value, field: &str) -> Result<Vec<u8>> {
+    encode_field(&Field::of_value(value), field)
+}
+
+/// As [`encode`], of what a field holds.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_field(value: &Field<'_>, field: &str) -> Result<Vec<u8>> {
     let encoded = match value {
-        Value::Null => vec![NULL],
-        Value::Bool(false) => vec![FALSE],
-        Value::Bool(true) => vec![TRUE],
-        Value::Number(number) => match Decimal::parse(number.as_str()) {
+        Field::Null => vec![NULL],
+        Field::Bool(false) => vec![FALSE],
+        Field::Bool(true) => vec![TRUE],
+        Field::Number(number) => match Decimal::parse(number) {
             Some(decimal) => encode_decimal(&decimal),
             None => return Err(too_large(field, "exponent", number)),
         },
-        Value::String(text) => encode_text(text),
-        Value::Array(_) | Value::Object(_) => {
+        Field::String(text) => encode_text(text),
+        Field::Nested(_) => {
             return Err(Error::invalid("an indexed field holds no array or object").with("field", field));
         }
     };
@@ -136,15 +146,17 @@ impl Decimal {
         let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, power) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let all: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|byte| byte.wrapping_sub(b'0')).collect();
-        let Some(first) = all.iter().position(|&digit| digit != 0) else {
+        let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|byte| byte.wrapping_sub(b'0')).collect();
+        let Some(first) = digits.iter().position(|&digit| digit != 0) else {
             return Some(Self { negative: false, digits: Vec::new(), exponent: 0 });
         };
-        let last = all.iter().rposition(|&digit| digit != 0)?;
+        let last = digits.iter().rposition(|&digit| digit != 0)?;
         let power: i64 = power.parse().ok()?;
         let point = i64::try_from(whole.len()).ok()? - i64::try_from(first).ok()?;
         let exponent = i32::try_from(power.checked_add(point)?).ok()?;
-        Some(Self { negative, digits: all[first..=last].to_vec(), exponent })
+        digits.truncate(last + 1);
+        digits.drain(..first);
+        Some(Self { negative, digits, exponent })
     }
 
     /// Whether nothing stands behind the point.

@@ -1,10 +1,10 @@
 //! What makes a document a user.
 
 use email_address::{EmailAddress, Options};
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
+use super::fields::{Field, Fields};
 use super::order_value::Decimal;
 
 /// The largest group that every language holds exactly.
@@ -15,20 +15,20 @@ const MAX_GROUP: u64 = (1 << 53) - 1;
 /// # Errors
 /// `InvalidInput` naming the field: a name that is no text or empty, an e-mail address that is none,
 /// a group that is no whole number between -(2^53 - 1) and 2^53 - 1.
-pub fn check(fields: &Map<String, Value>) -> Result<()> {
+pub fn check(fields: Fields<'_>) -> Result<()> {
     match fields.get("name") {
-        None | Some(Value::Null) => {}
-        Some(Value::String(name)) if !name.trim().is_empty() => {}
+        None | Some(Field::Null) => {}
+        Some(Field::String(name)) if !name.trim().is_empty() => {}
         Some(_) => return Err(Error::invalid("a name is text that is not empty").with("field", "name")),
     }
     match fields.get("email") {
-        None | Some(Value::Null) => {}
-        Some(Value::String(email)) => check_email(email)?,
+        None | Some(Field::Null) => {}
+        Some(Field::String(email)) => check_email(&email)?,
         Some(_) => return Err(not_an_email()),
     }
     match fields.get("group") {
-        None | Some(Value::Null) => Ok(()),
-        Some(Value::Number(group)) if is_group(group.as_str()) => Ok(()),
+        None | Some(Field::Null) => Ok(()),
+        Some(Field::Number(group)) if is_group(group) => Ok(()),
         Some(_) => Err(Error::invalid("a group is a whole number").with("field", "group")),
     }
 }
@@ -57,12 +57,12 @@ fn is_group(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn is_user(fields: &Value) -> bool {
-        check(fields.as_object().expect("an object")).is_ok()
+        check(Fields::Values(fields.as_object().expect("an object"))).is_ok()
     }
 
     #[test]

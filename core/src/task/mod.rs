@@ -2,9 +2,11 @@
 
 pub mod handle;
 pub mod json;
+pub mod kinds;
 pub mod model;
 pub mod operation;
 pub mod record;
+pub mod runner;
 pub mod worker;
 
 mod cron;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Growth;
+use crate::error::{Error, ErrorKind, Result};
 
 use super::model::{
     Enqueued, EnqueuedId, Lease, NewTask, Outcome, QueueInfo, QueueSettings, Readiness, Renewal, Schedule,
@@ -217,6 +218,41 @@ impl TaskOperation {
     /// Never: every operation takes some room.
     pub fn is_empty(&self) -> bool {
         false
+    }
+}
+
+/// What `Changed` holds, as one object.
+#[derive(Serialize)]
+struct Changed<'a> {
+    task: &'a Task,
+    changed: bool,
+}
+
+impl TaskAnswer {
+    /// The JSON text of what it holds, without its name: what bindings hand on.
+    ///
+    /// # Errors
+    /// `Internal` when it has none, which is a defect.
+    pub fn to_json(&self) -> Result<String> {
+        let text = match self {
+            Self::Enqueued(value) => serde_json::to_string(value),
+            Self::EnqueuedMany(value) => serde_json::to_string(value),
+            Self::Task(value) => serde_json::to_string(value),
+            Self::Changed { task, changed } => serde_json::to_string(&Changed { task, changed: *changed }),
+            Self::Page(value) => serde_json::to_string(value),
+            Self::Worked(value) => serde_json::to_string(value),
+            Self::Renewed(value) => serde_json::to_string(value),
+            Self::Progress(value) => serde_json::to_string(value),
+            Self::Removed(value) | Self::More(value) => serde_json::to_string(value),
+            Self::Redriven(value) => serde_json::to_string(value),
+            Self::Queue(value) => serde_json::to_string(value),
+            Self::Queues(value) => serde_json::to_string(value),
+            Self::Ready(value) => serde_json::to_string(value),
+            Self::Schedule(value) => serde_json::to_string(value),
+            Self::Schedules(value) => serde_json::to_string(value),
+            Self::Overdue { .. } => serde_json::to_string(self),
+        };
+        text.map_err(|error| Error::new(ErrorKind::Internal, "an answer has no text").caused_by(error))
     }
 }
 

@@ -223,7 +223,7 @@ fn changes(kappa: &Kappa, with: With<'_>) -> Result<Value> {
         (None, Some("oldest")) => FeedStart::Oldest,
         (None, _) => FeedStart::Now,
     };
-    let mut feed = kappa.feed(start)?;
+    let mut feed = kappa.feed(start).wait()?;
     let next = |_| match feed.next_within(PATIENCE)? {
         Some(change) => Ok(plain(change)),
         None => Err(Error::new(ErrorKind::Internal, "a change does not come")),

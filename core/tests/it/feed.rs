@@ -26,7 +26,7 @@ fn told(change: &Change) -> String {
 }
 
 fn after(kappa: &Kappa, cursor: &str) -> kappa_core::Result<Feed> {
-    kappa.feed(FeedStart::After(cursor.to_owned()))
+    kappa.feed(FeedStart::After(cursor.to_owned())).wait()
 }
 
 /// A reader that stops anywhere, also in the middle of a batch, and goes on after a restart must neither miss
@@ -40,14 +40,14 @@ fn every_cursor_resumes_with_exactly_the_rest() {
     for step in Plan::new(seed, 1, 0, 100).take(120) {
         run(&kappa, &collection, &step);
     }
-    let all = rest(&mut kappa.feed(FeedStart::Oldest).unwrap());
+    let all = rest(&mut kappa.feed(FeedStart::Oldest).wait().unwrap());
     assert!(all.len() > 20, "changes={}", all.len());
     for reopened in [false, true] {
         if reopened {
             kappa.close().unwrap();
             kappa = open(place.path(), &small());
         }
-        let mut feed = kappa.feed(FeedStart::Oldest).unwrap();
+        let mut feed = kappa.feed(FeedStart::Oldest).wait().unwrap();
         for n in 0..all.len() {
             let resumed = rest(&mut after(&kappa, feed.cursor()).unwrap());
             assert!(resumed == all[n..], "seed={seed} n={n} reopened={reopened}: {} of {}", resumed.len(), all.len());
@@ -66,7 +66,7 @@ fn a_reader_beside_writers_sees_each_change_once_in_order() {
     let place = tempfile::tempdir().unwrap();
     let kappa = open(place.path(), &small());
     let collection = things(&kappa);
-    let mut feed = kappa.feed(FeedStart::Now).unwrap();
+    let mut feed = kappa.feed(FeedStart::Now).wait().unwrap();
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let collection = collection.clone();
@@ -103,7 +103,7 @@ fn a_cursor_before_what_is_kept_has_expired() {
     let options = Options { log_retention_bytes: 0, merge_bytes: 1, view: ViewKind::Memory, ..small() };
     let kappa = open(place.path(), &options);
     let collection = things(&kappa);
-    let mut slow = kappa.feed(FeedStart::Oldest).unwrap();
+    let mut slow = kappa.feed(FeedStart::Oldest).wait().unwrap();
     let start = kappa.info().unwrap().oldest;
     let mut writes = 0;
     while kappa.info().unwrap().oldest == start {
@@ -122,7 +122,7 @@ fn a_cursor_before_what_is_kept_has_expired() {
         }
     };
     assert_eq!(expired.kind(), ErrorKind::Expired, "{expired}");
-    let mut kept = kappa.feed(FeedStart::Oldest).unwrap();
+    let mut kept = kappa.feed(FeedStart::Oldest).wait().unwrap();
     assert!(kept.next_within(PATIENCE).unwrap().is_some(), "what is kept can be read");
     drop(kept);
     drop(slow);
@@ -139,7 +139,7 @@ fn cursors_of_others_are_refused() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (one, two) = (open(one.path(), &small()), open(two.path(), &small()));
     things(&one).create(json!({"id": "a"})).wait().unwrap();
-    let mut feed = one.feed(FeedStart::Oldest).unwrap();
+    let mut feed = one.feed(FeedStart::Oldest).wait().unwrap();
     feed.next_within(PATIENCE).unwrap().unwrap();
     assert_eq!(after(&two, feed.cursor()).unwrap_err().kind(), ErrorKind::Expired);
     for text in ["", "nonsense", &feed.cursor()[1..]] {
@@ -163,7 +163,7 @@ fn what_cannot_be_read_yet_lies_behind_a_cursor_of_now() {
         }
         let mut known = 0;
         while known < WRITERS * WRITES {
-            let feed = kappa.feed(FeedStart::Now).unwrap();
+            let feed = kappa.feed(FeedStart::Now).wait().unwrap();
             let count = usize::try_from(collection.count().wait().unwrap()).unwrap();
             // Two that know the same are one.
             if count > known {

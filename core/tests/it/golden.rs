@@ -52,7 +52,7 @@ fn listing(kappa: &Kappa) -> Listing {
         let texts = texts.map(|entry| (entry.id, entry.version.to_string(), entry.document.text().to_owned()));
         documents.insert(name.to_owned(), texts.collect());
     }
-    let changes = read_changes(&mut kappa.feed(FeedStart::Oldest).unwrap());
+    let changes = read_changes(&mut kappa.feed(FeedStart::Oldest).wait().unwrap());
     Listing { lengths: BTreeMap::new(), documents, by_n, by_u, changes }
 }
 

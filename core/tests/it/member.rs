@@ -307,7 +307,7 @@ impl State {
                 }
             }
             Order::Follow(cursor) => {
-                let mut feed = kappa.feed(cursor.map_or(FeedStart::Oldest, FeedStart::After))?;
+                let mut feed = kappa.feed(cursor.map_or(FeedStart::Oldest, FeedStart::After)).wait()?;
                 std::thread::spawn(move || {
                     while let Ok(Some(change)) = feed.next_within(PATIENCE) {
                         let tag = change.document.map(|document| document.fields()["tag"].as_str().unwrap().to_owned());

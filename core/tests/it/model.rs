@@ -127,7 +127,7 @@ impl<'a> Life<'a> {
 
     /// The time of a record made for this; so engine time is in the log before any reopen, too.
     fn engine_time(&self) -> i64 {
-        let mut feed = self.kappa.feed(FeedStart::Now).unwrap();
+        let mut feed = self.kappa.feed(FeedStart::Now).wait().unwrap();
         let id = self.kappa.collection("moments").unwrap().create(json!({})).wait().unwrap().id;
         loop {
             let change = feed.next_within(Duration::ZERO).unwrap().expect("an answered write is in the feed");
@@ -233,7 +233,7 @@ impl<'a> Life<'a> {
     fn compare_feed(&mut self, things: &Collection) {
         self.sweep();
         assert_eq!(things.count().wait().unwrap(), self.oracle.order.len() as u64, "{}: the count", self.story);
-        let mut feed = self.kappa.feed(FeedStart::Oldest).unwrap();
+        let mut feed = self.kappa.feed(FeedStart::Oldest).wait().unwrap();
         let mut folded = BTreeMap::new();
         let mut told = Vec::new();
         while let Some(change) = feed.next_within(Duration::ZERO).unwrap() {

@@ -73,7 +73,7 @@ fn what_is_no_usable_directory_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("file");
     std::fs::write(&file, b"hello").unwrap();
-    refused(&file, ErrorKind::Unavailable, &["the data directory cannot be used", "file"]);
+    refused(&file, ErrorKind::Unavailable, &["the data directory is a file", "file"]);
     refused(&file.join("below"), ErrorKind::Unavailable, &["the data directory cannot be used"]);
     assert_eq!(std::fs::read(&file).unwrap(), b"hello");
     // Nobody makes files here, not even a superuser, for whom a directory's mode is no obstacle.
@@ -188,7 +188,7 @@ fn opening_and_closing_again_and_again_keeps_everything() {
         closed(things.create(json!({})).wait().unwrap_err().kind());
         closed(things.get("0").wait().unwrap_err().kind());
         closed(kappa.info().unwrap_err().kind());
-        closed(kappa.feed(kappa_core::FeedStart::Now).unwrap_err().kind());
+        closed(kappa.feed(kappa_core::FeedStart::Now).wait().unwrap_err().kind());
     }
 }
 

@@ -14,6 +14,7 @@ const SOURCES: &[&str] = &[
     "src/store/handle/mod.rs",
     "src/store/handle/list.rs",
     "src/store/handle/write_batch.rs",
+    "src/task/handle.rs",
     "src/random/histogram.rs",
     "src/random/mod.rs",
     "src/cpu/mod.rs",

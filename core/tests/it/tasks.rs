@@ -71,7 +71,7 @@ fn killed_workers_and_owners_lose_nothing_and_complete_nothing_twice() {
     let tasks = kappa.tasks();
     let settings = QueueSettings { keep_count: 1_000_000, attempts: 100, ..QueueSettings::default() };
     tasks.configure(QUEUE, settings).wait().unwrap();
-    let mut feed = kappa.feed(FeedStart::Oldest).unwrap();
+    let mut feed = kappa.feed(FeedStart::Oldest).wait().unwrap();
     let mut ids = Vec::new();
     let rounds = 12;
     for round in 0..rounds {

@@ -191,7 +191,7 @@ pub fn content(kappa: &Kappa, things: &Collection, cursor: Option<String>) -> Co
     for entry in &listed {
         assert_eq!(things.entry(&entry.id).wait().unwrap().as_ref(), Some(entry), "a list and a read differ");
     }
-    let mut feed = kappa.feed(cursor.map_or(FeedStart::Oldest, FeedStart::After)).unwrap();
+    let mut feed = kappa.feed(cursor.map_or(FeedStart::Oldest, FeedStart::After)).wait().unwrap();
     let changes = read_changes(&mut feed);
     Content {
         documents: listed

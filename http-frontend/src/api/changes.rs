@@ -79,7 +79,7 @@ pub async fn changes(
     let kappa = app.kappa.clone();
     // The first look happens before the head is sent, so that a cursor that is too old is a status, not an event.
     let opened = app.blocking(move || {
-        let feed = kappa.feed(start)?;
+        let feed = kappa.feed(start).wait()?;
         Ok((feed.cursor().to_owned(), look(feed)?))
     });
     let (position, (feed, ready)) = opened.await?;

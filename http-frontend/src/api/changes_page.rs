@@ -98,11 +98,11 @@ pub async fn changes_page(State(app): State<App>, Params(query): Params<PageQuer
 
 /// The changes that are there already, and what rings at the next commit. Reads files: not for the threads that answer.
 fn look(kappa: &Kappa, start: FeedStart, limit: usize) -> Result<(ChangesPage, Pending<()>)> {
-    let now = kappa.feed(FeedStart::Now)?;
+    let now = kappa.feed(FeedStart::Now).wait()?;
     let newest = now.cursor().to_owned();
     // Before the look, so that a change between the two still rings.
     let committed = now.committed();
-    let mut feed = kappa.feed(start)?;
+    let mut feed = kappa.feed(start).wait()?;
     let (mut changes, mut bytes) = (Vec::new(), 0);
     while changes.len() < limit && bytes < PAGE_BYTES {
         let Some(change) = feed.next_now()? else { break };

@@ -137,12 +137,12 @@ fn an_operator_asks_and_ends_as_in_a_directory() {
     assert_eq!((info.role, info.owner_pid, info.durability), ("client", std::process::id(), "synced"));
     assert_eq!(kappa.check().unwrap(), Vec::<String>::new());
     let other = kappa.clone();
-    let mut feed = kappa.feed(FeedStart::Now).unwrap();
+    let mut feed = kappa.feed(FeedStart::Now).wait().unwrap();
     let waiting = std::thread::spawn(move || feed.next_within(BOUND));
     let products = kappa.products();
     let calls: Vec<_> = (0..200).map(|n| products.create(json!({"title": "T", "price": n})).start()).collect();
     assert!(waiting.join().unwrap().unwrap().is_some());
-    let mut feed = kappa.feed(FeedStart::Now).unwrap();
+    let mut feed = kappa.feed(FeedStart::Now).wait().unwrap();
     let committed = feed.committed();
     kappa.close().unwrap();
     for call in calls {
@@ -236,7 +236,7 @@ fn a_killed_server_loses_and_doubles_no_write() {
     let mut running = start("0");
     let port = running.client.0.port().to_string();
     let kappa = Kappa::connect(&format!("http://127.0.0.1:{port}"), None).unwrap();
-    let mut feed = kappa.feed(FeedStart::Now).unwrap();
+    let mut feed = kappa.feed(FeedStart::Now).wait().unwrap();
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let notes = kappa.collection("notes").unwrap();
@@ -281,7 +281,7 @@ fn a_feed_goes_on_over_a_restart_and_broken_connections() {
     let products = kappa.products();
     let create = |id: &str| products.create(json!({"id": id, "title": "T", "price": 1})).wait().unwrap();
     create("before");
-    let mut feed = kappa.feed(FeedStart::Oldest).unwrap();
+    let mut feed = kappa.feed(FeedStart::Oldest).wait().unwrap();
     assert_eq!(feed.next_within(BOUND).unwrap().unwrap().id, "before");
     assert_eq!(feed.next_now().unwrap().map(|change| change.id), None);
     let waiting = std::thread::spawn(move || (feed.next_within(BOUND).unwrap().unwrap().id, feed));
@@ -297,9 +297,9 @@ fn a_feed_goes_on_over_a_restart_and_broken_connections() {
     create("rung");
     committed.wait().unwrap();
     assert_eq!(feed.next_now().unwrap().unwrap().id, "rung");
-    let mut resumed = kappa.feed(FeedStart::After(cursor)).unwrap();
+    let mut resumed = kappa.feed(FeedStart::After(cursor)).wait().unwrap();
     assert_eq!(resumed.next_now().unwrap().unwrap().id, "rung");
-    let error = kappa.feed(FeedStart::After("no cursor".into())).unwrap_err();
+    let error = kappa.feed(FeedStart::After("no cursor".into())).wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     drop(server);
 }
@@ -309,7 +309,7 @@ fn a_feed_goes_on_over_a_restart_and_broken_connections() {
 fn a_feed_outlives_a_peer_that_misbehaves() {
     let (_server, peer, kappa) = behind_peer(Duration::from_secs(10));
     let products = kappa.products();
-    let mut feed = kappa.feed(FeedStart::Now).unwrap();
+    let mut feed = kappa.feed(FeedStart::Now).wait().unwrap();
     for n in 0..6 {
         products.create(json!({"id": format!("{n}"), "title": "T", "price": 1})).wait().unwrap();
         peer.next(&[Act::Lose, Act::Half, Act::Garbage, Act::Close]);

@@ -37,8 +37,10 @@ from .errors import (
     UnsupportedError,
     VersionMismatchError,
 )
-from .kappa import Kappa, cpu_info, histogram, in_memory, open
+from .kappa import Kappa, connect, cpu_info, histogram, in_memory, open
+from .queue import Queue
 from .store import Collection, Products, Users
+from .tasks import Tasks
 from .types import (
     Change,
     CollectionInfo,
@@ -48,8 +50,14 @@ from .types import (
     Entry,
     IndexDefinition,
     Info,
+    NewTask,
     Page,
+    QueueInfo,
+    ScheduleInfo,
+    Task,
+    TaskPage,
 )
+from .worker import Discard, RunningTask, Worker
 
 __all__ = [
     "AlreadyExistsError",
@@ -64,6 +72,7 @@ __all__ = [
     "ConflictError",
     "CpuInfo",
     "DamagedError",
+    "Discard",
     "Document",
     "DocumentLike",
     "Entry",
@@ -77,18 +86,28 @@ __all__ = [
     "Kappa",
     "KappaError",
     "LockedError",
+    "NewTask",
     "NotFoundError",
     "OverloadedError",
     "Page",
     "Products",
+    "Queue",
+    "QueueInfo",
+    "RunningTask",
+    "ScheduleInfo",
     "StorageFullError",
+    "Task",
+    "TaskPage",
+    "Tasks",
     "TooLargeError",
     "UnavailableError",
     "UnsupportedError",
     "Users",
     "VersionMismatchError",
+    "Worker",
     "__version__",
     "aio",
+    "connect",
     "cpu_info",
     "histogram",
     "in_memory",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import atexit
+from typing import Protocol
 from weakref import WeakSet
 
 from ._kappa_core import Database
 from .errors import KappaError
 
+
+class _Threads(Protocol):
+    def end(self) -> None: ...
+
+
 _open: WeakSet[Database] = WeakSet()
+_threads: WeakSet[_Threads] = WeakSet()
 
 
 def remember(database: Database) -> Database:
@@ -17,8 +24,19 @@ def remember(database: Database) -> Database:
     return database
 
 
+def remember_threads(threads: _Threads) -> None:
+    """Ends the threads of a worker at exit: one that came back from Kappa after the interpreter has gone would be killed."""
+    _threads.add(threads)
+
+
 @atexit.register
 def _close_all() -> None:
+    for threads in list(_threads):
+        try:
+            threads.end()
+        except KappaError:
+            # Its leases end by themselves.
+            pass
     for database in list(_open):
         # A forked child has no right to close what its parent opened.
         if database.is_foreign():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from . import _kappa_core
-from .types import DocumentLike, Duration
+from .tasks import new_task
+from .types import Backoff, DocumentLike, Duration
 
 _Self = TypeVar("_Self", bound="Gathering")
 
@@ -56,6 +58,38 @@ class Gathering:
         self._batch.delete(collection, id, if_version)
         return self
 
+    def enqueue(
+        self: _Self,
+        queue: str,
+        params: Any = None,
+        *,
+        kind: str | None = None,
+        description: str | None = None,
+        priority: int | None = None,
+        delay: Duration | None = None,
+        due_at: datetime | int | None = None,
+        attempts: int | None = None,
+        backoff: Backoff | None = None,
+        timeout: Duration | None = None,
+        unique: str | None = None,
+        parent: int | None = None,
+    ) -> _Self:
+        """Adds a task, with the options of :meth:`kappa_core.Tasks.enqueue`: it exists if the documents do."""
+        options = {
+            "kind": kind,
+            "description": description,
+            "priority": priority,
+            "delay": delay,
+            "due_at": due_at,
+            "attempts": attempts,
+            "backoff": backoff,
+            "timeout": timeout,
+            "unique": unique,
+            "parent": parent,
+        }
+        self._batch.enqueue(new_task(queue, params, options))
+        return self
+
 
 class Batch(Gathering):
     """Nothing happens before :meth:`commit`."""
@@ -63,7 +97,8 @@ class Batch(Gathering):
     __slots__ = ()
 
     def commit(self, *, idempotency_key: str | None = None) -> list[Any]:
-        """Runs all of it: a document for each write, and for a delete whether there was one.
+        """Runs all of it: a document for each write, for a delete whether there was one, and ``task`` and ``existing``
+        for a task.
 
         Raises the error of the first operation that failed, with its position in ``context["operation"]``;
         nothing was written then.

@@ -11,7 +11,9 @@ from . import _exit, _kappa_core
 from .batch import Batch
 from .changes import Changes
 from .store import Collection, Products, Users
+from .tasks import Tasks
 from .types import CollectionInfo, CpuInfo, Duration, Index, Info
+from .worker import Handler, Worker, started
 
 
 class Kappa:
@@ -20,16 +22,19 @@ class Kappa:
     All methods may be called from many threads at once; while one waits, others run.
     """
 
-    __slots__ = ("__weakref__", "_database", "products", "users")
+    __slots__ = ("__weakref__", "_database", "products", "tasks", "users")
 
     products: Products
     """Products: a title, a price from 0 up, a thumbnail URL where there is one, and fields of your own."""
+    tasks: Tasks
+    """The task queue."""
     users: Users
     """Users: a name, an e-mail address and a group where there are any, and fields of your own."""
 
     def __init__(self, database: _kappa_core.Database) -> None:
         self._database = _exit.remember(database)
         self.products = Products(database.products())
+        self.tasks = Tasks(database)
         self.users = Users(database.users())
 
     def collection(
@@ -52,6 +57,25 @@ class Kappa:
     def changes(self, after: str | None = None, *, start: Literal["now", "oldest"] = "now") -> Changes:
         """The changes from now on, from the oldest that is kept, or behind a cursor."""
         return Changes(self._database.changes(after, start))
+
+    def worker(
+        self,
+        queue: str | list[str],
+        handler: Handler,
+        *,
+        concurrency: int = 1,
+        lease: Duration | None = None,
+        grace: Duration | None = None,
+        name: str | None = None,
+    ) -> Worker:
+        """Runs ``handler`` on the tasks of a queue, or of several, on at most ``concurrency`` threads.
+
+        lease: when this process dies, its tasks run again after so long at most; 30 s.
+        grace: how long a stop waits for handlers; 30 s. name: what people see as the task's worker.
+        """
+        options = {"concurrency": concurrency, "lease": lease, "grace": grace, "name": name}
+        native = started(self._database, queue, handler, options)
+        return Worker(native, handler, concurrency)
 
     def info(self) -> Info:
         """How the database stands."""
@@ -132,6 +156,21 @@ def in_memory(
     return Kappa(_kappa_core.in_memory(options).wait())
 
 
+def connect(
+    url: str, *, token: str | None = None, decimals: bool = False, deadline: Duration | None = None
+) -> Kappa:
+    """The database behind the server at ``url``, such as ``http://127.0.0.1:8080``: the same calls, and the same errors.
+
+    token: sent as ``Authorization: Bearer``, for the proxy before the server.
+    deadline: how long a call may take, reconnecting included; 10 s.
+
+    A call that meets a broken connection is sent again, and a write is done once all the same. Closing ends the
+    connection, not the database. Raises ``InvalidInputError`` where something else answers at the URL,
+    ``UnavailableError`` when nobody does, and ``UnsupportedError`` for https, which a proxy on this host speaks.
+    """
+    return Kappa(_kappa_core.connect(url, token, {"decimals": decimals, "deadline": deadline}).wait())
+
+
 def histogram(
     count: int | None = None,
     *,
@@ -140,9 +179,10 @@ def histogram(
     method: Literal["draw", "multinomial"] = "draw",
     threads: int | None = None,
 ) -> _kappa_core.Histogram:
-    """Counts how often each value of ``range`` comes up among ``count`` uniform random draws, on all cores.
+    """Counts how often each value of ``range`` comes up among ``count`` uniform random draws.
 
-    10^8 draws of 1 to 1 000 unless told otherwise; the same seed gives the same counts on any number of threads.
+    10^8 draws of 1 to 1 000 on all processors but one unless told otherwise; the same seed gives the same counts on
+    any number of threads.
     ``draw`` makes every draw, ``multinomial`` samples the counts themselves. Ctrl-C stops the run.
     """
     return cast(_kappa_core.Histogram, _kappa_core.histogram(count, range, seed, method, threads).wait())

@@ -7,6 +7,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyT
 use serde_json::Value;
 
 use crate::document::Reader;
+use crate::document::reader::decimal;
 use crate::error::refused;
 
 /// An object that holds itself must end somewhere; core's own, smaller limit has the last word.
@@ -39,6 +40,13 @@ pub fn value(object: &Bound<'_, PyAny>, reader: Reader) -> Result<Value> {
     let mut writer = Writer { text: Vec::new(), reader };
     writer.write(object, 0).map_err(Refused::into_error)?;
     serde_json::from_slice(&writer.text).map_err(|error| Error::invalid("not a JSON value").caused_by(error))
+}
+
+/// The JSON text of any object that has one.
+pub fn text_of(object: &Bound<'_, PyAny>, reader: Reader) -> Result<Vec<u8>> {
+    let mut writer = Writer { text: Vec::with_capacity(128), reader };
+    writer.write(object, 0).map_err(Refused::into_error)?;
+    Ok(writer.text)
 }
 
 /// Why an object has no JSON text, and where in the document it lies.
@@ -234,11 +242,6 @@ fn fields<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         fields.set_item(name, value)?;
     }
     Ok(fields.into_any())
-}
-
-fn decimal(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static DECIMAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    DECIMAL.import(py, "decimal", "Decimal")
 }
 
 fn datetime(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {

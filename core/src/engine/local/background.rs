@@ -131,8 +131,8 @@ fn keep_view(shared: &Shared, end: &End, compare: bool) {
             }
         } else if view.wait_until_due(LOOK, || end.asked())
             && !end.asked()
-            && let Err(error) = opening::check_space(&*shared.env.files, &shared.directory, &shared.view_options)
-                .and_then(|()| opening::checkpoint(&shared.log, &view))
+            && let Err(error) = opening::room_for_drain(&shared.log, &shared.view_options)
+                .and_then(|_room| opening::checkpoint(&shared.log, &view))
         {
             tracing::warn!(%error, "a checkpoint was put off");
             end.wait(AGAIN);
@@ -148,8 +148,7 @@ pub(super) fn replace_view(shared: &Shared, end: &End) -> Result<()> {
     }
     let go_on = &mut |_| if end.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let kind = shared.options.view_kind;
-    let files = &*shared.env.files;
-    let view = opening::rebuild(&shared.log, files, &shared.directory, kind, &shared.view_options, go_on)?;
+    let view = opening::rebuild(&shared.log, &shared.directory, kind, &shared.view_options, go_on)?;
     *shared.view.write() = view;
     shared.rebuilding.store(false, Ordering::Release);
     tracing::info!("the view was rebuilt from the log");

@@ -9,12 +9,12 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::engine::{Durability, KeyValue, Record, Sequence};
-use crate::env::{Env, Files};
+use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::ViewKind;
 
 use super::Shared;
-use super::log::{self, BaseEntry, Cut, Identity, Log, LogOptions, RecoveryReport, TailIter};
+use super::log::{self, BaseEntry, Cut, Identity, Log, LogOptions, RecoveryReport, Room, TailIter};
 use super::view::directory;
 use super::view::rebuild::{self, Progress};
 use super::view::{Checkpoint, CheckpointLog, Digest, StoreState, View, ViewOptions};
@@ -68,7 +68,7 @@ pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shar
     let mut view_options = options.view.clone();
     let database = log.manifest().identity.database;
     view_options.salt = u64::from_be_bytes(database[..8].try_into().expect("an id has sixteen bytes"));
-    let shared_view = open_view(&log, end, &*env.files, &directory, &options, &view_options, &mut report)?;
+    let shared_view = open_view(&log, end, &directory, &options, &view_options, &mut report)?;
     let shown = AtomicU64::new(log.newest().0);
     let shared = Shared {
         log,
@@ -123,7 +123,6 @@ fn findings(recovery: &RecoveryReport) -> Vec<String> {
 fn open_view(
     log: &Log,
     end: Sequence,
-    files: &dyn Files,
     directory: &Path,
     options: &LocalOptions,
     view_options: &ViewOptions,
@@ -152,7 +151,7 @@ fn open_view(
             Err(Reopen::View(reason)) => report.findings.push(format!("the view was rebuilt from the log: {reason}")),
         }
     }
-    rebuild(log, files, directory, options.view_kind, view_options, &mut |_| ControlFlow::Continue(()))
+    rebuild(log, directory, options.view_kind, view_options, &mut |_| ControlFlow::Continue(()))
 }
 
 /// Why a view could not be brought to the log's end.
@@ -256,7 +255,6 @@ fn apply(view: &View, group: &mut Vec<Record>, newest: Sequence) -> Result<()> {
 /// A new view, filled from the base and the tail behind it.
 pub fn rebuild(
     log: &Log,
-    files: &dyn Files,
     directory: &Path,
     kind: ViewKind,
     options: &ViewOptions,
@@ -266,7 +264,7 @@ pub fn rebuild(
         Error::new(ErrorKind::Unavailable, "the view's directory cannot be used").caused_by(error)
     };
     // Before anything is moved: a view that cannot be used now may be sound once there is room.
-    check_space(files, directory, options)?;
+    let _room = room_for_drain(log, options)?;
     let old = log.manifest().view;
     let place = match kind {
         ViewKind::Sled => Some(directory::next(directory).map_err(failed)?),
@@ -312,8 +310,8 @@ pub fn rebuild(
 /// Drains what is in memory, gives the view's files back, and marks the log's end.
 pub fn close(shared: &Shared, within: Duration) -> Result<()> {
     let view = shared.view();
-    let drained = check_space(&*shared.env.files, &shared.directory, &shared.view_options)
-        .and_then(|()| checkpoint(&shared.log, &view).map(drop));
+    let drained =
+        room_for_drain(&shared.log, &shared.view_options).and_then(|_room| checkpoint(&shared.log, &view).map(drop));
     if let Err(error) = &drained {
         tracing::warn!(%error, "the last checkpoint was left out; the next open brings the view up from the log");
     }
@@ -323,20 +321,13 @@ pub fn close(shared: &Shared, within: Duration) -> Result<()> {
     shared.log.close_clean().and(closed)
 }
 
-/// Whether the disk has room for what a drain writes, about twice the memtable, or a rebuild begins with.
-/// sled cannot go on after a write that found no room, so the view would be lost to reads as well.
+/// Room for what a drain writes, about twice the memtable, or a rebuild begins with. sled cannot go on after a write that
+/// found no room, so the view would be lost to reads as well.
 ///
 /// # Errors
-/// `StorageFull` when it has not.
-pub fn check_space(files: &dyn Files, directory: &Path, options: &ViewOptions) -> Result<()> {
-    let unknown = |error| Error::new(ErrorKind::Unavailable, "the disk does not say its room").caused_by(error);
-    let free = files.space(directory).map_err(unknown)?.free;
-    let needed = 2 * options.memtable_bytes as u64;
-    if free < needed {
-        let error = Error::new(ErrorKind::StorageFull, "the view waits for room on the disk; free space");
-        return Err(error.with("free", free).with("needed", needed));
-    }
-    Ok(())
+/// `StorageFull` when the disk has not so much.
+pub fn room_for_drain<'a>(log: &'a Log, options: &ViewOptions) -> Result<Room<'a>> {
+    log.room_for_view(2 * options.memtable_bytes as u64)
 }
 
 /// Drains the view's memtable; what is worth knowing after a restart goes into MANIFEST.

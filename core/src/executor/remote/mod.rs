@@ -1,6 +1,6 @@
 //! The same calls over a server: HTTP/1.1, one thread, few connections.
 
-mod address;
+pub(crate) mod address;
 mod caller;
 mod said;
 mod transport;
@@ -174,13 +174,22 @@ impl Executor for Remote {
         caller.call(Ask::post("/v1/operations", body), kind, patience).map(|body| said::read(&body))
     }
 
-    fn seek(&self, start: FeedStart) -> Result<String> {
+    fn seek(&self, start: FeedStart) -> Pending<String> {
+        let caller = match self.caller() {
+            Ok(caller) => caller,
+            Err(error) => return Pending::ready(Err(error)),
+        };
         let pairs = match &start {
             FeedStart::Now => [("limit", "0"), ("from", "now")],
             FeedStart::Oldest => [("limit", "0"), ("from", "oldest")],
             FeedStart::After(cursor) => [("limit", "0"), ("after", cursor.as_str())],
         };
-        Ok(self.page(page_ask(&pairs, Duration::ZERO))?.behind)
+        let noting = Arc::clone(caller);
+        caller.call(page_ask(&pairs, Duration::ZERO), Kind::Read, self.deadline).map(move |body| {
+            let page: ChangesPage = said::read(&body)?;
+            noting.note(page.newest);
+            Ok(page.behind)
+        })
     }
 
     fn changes(&self, cursor: String) -> Pending<(Vec<Change>, String)> {

@@ -51,6 +51,8 @@ pub struct UnderWay {
     pub until: Option<u64>,
     /// An owner may have seen it.
     pub sent: bool,
+    /// More than one may have.
+    pub repeated: bool,
 }
 
 impl UnderWay {
@@ -59,6 +61,16 @@ impl UnderWay {
         if let Some(reply) = self.reply {
             let _ = reply.send(outcome);
         }
+    }
+
+    /// What its caller hears when an owner refused it. Where one before may have done it, a refusal from before
+    /// it was run again says nothing about that.
+    pub fn refused(&self, why: Error) -> Error {
+        let unrun = matches!(
+            why.kind(),
+            ErrorKind::Overloaded | ErrorKind::StorageFull | ErrorKind::Unavailable | ErrorKind::Closed
+        );
+        if self.repeated && unrun { self.unanswered(&why) } else { why }
     }
 
     /// What its caller hears when nobody answered it.
@@ -185,6 +197,7 @@ impl Calls {
     pub fn frames(&mut self) -> Vec<Bytes> {
         let mut frames = Vec::new();
         for call in self.under_way.values_mut() {
+            call.repeated = call.sent;
             call.sent = true;
             frames.push(call.frame.clone());
         }
@@ -199,5 +212,32 @@ impl Calls {
     /// Whether nothing is under way but what waits for changes.
     pub fn is_idle(&self) -> bool {
         self.under_way.len() == self.waits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(sent: bool) -> UnderWay {
+        let kind = Kind::Write { slot: 0 };
+        UnderWay { kind, frame: Bytes::new(), reply: None, until: None, sent, repeated: false }
+    }
+
+    // The first owner wrote it and died before its answer; the second one has no room. Were its refusal passed on,
+    // the caller would write again under another number.
+    #[test]
+    fn a_refusal_of_a_repeated_write_does_not_say_that_nothing_was_written() {
+        let mut calls = Calls::new(1 << 20);
+        let slot = calls.take_slot();
+        calls.add(UnderWay { kind: Kind::Write { slot }, ..write(true) });
+        calls.frames();
+        let repeated = calls.remove(1).expect("it is under way");
+        let full = || Error::new(ErrorKind::Overloaded, "no room");
+        assert_eq!(repeated.refused(full()).kind(), ErrorKind::Ambiguous);
+        assert_eq!(repeated.refused(Error::new(ErrorKind::NotFound, "none")).kind(), ErrorKind::NotFound);
+        assert_eq!(write(true).refused(full()).kind(), ErrorKind::Overloaded, "only one owner ever saw it");
+        let read = UnderWay { kind: Kind::Read, repeated: true, ..write(true) };
+        assert_eq!(read.refused(full()).kind(), ErrorKind::Overloaded);
     }
 }

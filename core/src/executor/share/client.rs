@@ -12,7 +12,7 @@ use event_listener::Event;
 
 use crate::env::fork;
 use crate::error::{Error, ErrorKind, Result};
-use crate::executor::{CallOptions, Change, Executor, Info, Pending};
+use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
 use crate::operation::{Answer, Operation};
 use crate::store::session::SessionCall;
 
@@ -270,7 +270,7 @@ impl Client {
         let frame = Bytes::from(frame);
         let link = state.link.clone();
         let sent = link.is_some();
-        state.calls.add(UnderWay { kind, frame: frame.clone(), reply: Some(reply), until, sent });
+        state.calls.add(UnderWay { kind, frame: frame.clone(), reply: Some(reply), until, sent, repeated: false });
         let wake = until.is_some() && !state.ticking;
         drop(state);
         if wake {
@@ -320,43 +320,43 @@ impl Client {
         }
     }
 
-    /// A call that is neither read nor write, for a caller who blocks.
-    fn ask(self: &Arc<Self>, request: &Request, patience: Duration) -> Result<Asked> {
+    /// A call that is neither read nor write. It is sent before this returns, where there is room.
+    fn ask(self: &Arc<Self>, request: &Request, patience: Duration) -> Pending<Asked> {
         let mut frame = Vec::new();
         request.put(&mut frame, 0);
         let until = self.until(patience);
         let client = Arc::clone(self);
-        let mut taken = self.take_in(Kind::Read, frame, Some(until));
-        if let Taken::Full(frame) = taken {
-            taken = Pending::new(async move { Ok(client.wait_for_room(Kind::Read, frame, until).await) }).wait()?;
-        }
-        match taken {
-            Taken::In(waiting) => match Pending::new(async move { Ok(waiting.outcome().await) }).wait()? {
-                Outcome::Answered(body) => Ok(Asked::There(Reader::new(body))),
-                Outcome::Failed(error) => Err(error),
-                Outcome::Moved => self.owner.get().map(|owner| Asked::Here(Arc::clone(owner))).ok_or_else(closed),
-            },
-            Taken::Here(owner) => Ok(Asked::Here(owner)),
-            Taken::Failed(error) => Err(error),
-            Taken::Full(_) => Err(full()),
-        }
+        let taken = self.take_in(Kind::Read, frame, Some(until));
+        Pending::new(async move {
+            let taken = match taken {
+                Taken::Full(frame) => Arc::clone(&client).wait_for_room(Kind::Read, frame, until).await,
+                other => other,
+            };
+            match taken {
+                Taken::In(waiting) => match waiting.outcome().await {
+                    Outcome::Answered(body) => Ok(Asked::There(Reader::new(body))),
+                    Outcome::Failed(error) => Err(error),
+                    Outcome::Moved => client.owner.get().map(|owner| Asked::Here(Arc::clone(owner))).ok_or_else(closed),
+                },
+                Taken::Here(owner) => Ok(Asked::Here(owner)),
+                Taken::Failed(error) => Err(error),
+                Taken::Full(_) => Err(full()),
+            }
+        })
     }
 
     /// As [`Executor::seek`].
-    pub fn seek(self: &Arc<Self>, start: crate::executor::FeedStart) -> Result<String> {
-        let request = Request::Seek(start);
-        match self.ask(&request, self.setting.options.deadline)? {
+    pub fn seek(self: &Arc<Self>, start: FeedStart) -> Pending<String> {
+        self.ask(&Request::Seek(start.clone()), self.setting.options.deadline).map(|asked| match asked {
             Asked::There(mut reader) => reader.text(),
-            Asked::Here(owner) => {
-                let Request::Seek(start) = request else { unreachable!("just made") };
-                owner.local.seek(start)
-            }
-        }
+            // What this process owns is at hand.
+            Asked::Here(owner) => owner.local.place_of(start),
+        })
     }
 
     /// As [`Executor::changes_now`].
     pub fn changes_now(self: &Arc<Self>, cursor: &str) -> Result<(Vec<Change>, String)> {
-        match self.ask(&Request::ChangesNow(cursor.to_owned()), self.setting.options.deadline)? {
+        match self.ask(&Request::ChangesNow(cursor.to_owned()), self.setting.options.deadline).wait()? {
             Asked::There(mut reader) => reader.changes(),
             Asked::Here(owner) => owner.local.changes_now(cursor),
         }
@@ -364,7 +364,7 @@ impl Client {
 
     /// As [`Executor::ready`].
     pub fn ready(self: &Arc<Self>) -> Result<()> {
-        match self.ask(&Request::Ready, self.setting.options.deadline)? {
+        match self.ask(&Request::Ready, self.setting.options.deadline).wait()? {
             Asked::There(reader) => reader.end(),
             Asked::Here(owner) => owner.local.ready(),
         }
@@ -372,7 +372,7 @@ impl Client {
 
     /// As [`Executor::info`].
     pub fn info(self: &Arc<Self>) -> Result<Info> {
-        match self.ask(&Request::Info, self.setting.options.deadline)? {
+        match self.ask(&Request::Info, self.setting.options.deadline).wait()? {
             Asked::There(mut reader) => reader.info(),
             Asked::Here(owner) => owner.local.info(),
         }
@@ -380,7 +380,7 @@ impl Client {
 
     /// As [`Executor::check`].
     pub fn check(self: &Arc<Self>) -> Result<Vec<String>> {
-        match self.ask(&Request::Check, CHECK_PATIENCE)? {
+        match self.ask(&Request::Check, CHECK_PATIENCE).wait()? {
             Asked::There(mut reader) => reader.texts(),
             Asked::Here(owner) => owner.local.check(),
         }

@@ -173,7 +173,8 @@ impl Connection {
                 return;
             }
             Ok(request) => {
-                owed = !matches!(request, Request::Changes(_) | Request::Committed);
+                // What takes long is asked again elsewhere instead.
+                owed = !matches!(request, Request::Changes(_) | Request::Committed | Request::Check);
                 serve(&self.local, request)
             }
             Err(error) => Served::Now(Err(error)),
@@ -190,7 +191,13 @@ impl Connection {
                 match self.poll(&mut pending, number) {
                     Poll::Ready(result) => put_answered(answers, number, &result),
                     Poll::Pending => {
-                        self.woken.lock().owed += usize::from(owed);
+                        let mut woken = self.woken.lock();
+                        // Nobody would take it out again, and its waker holds the connection.
+                        if woken.over {
+                            return;
+                        }
+                        woken.owed += usize::from(owed);
+                        drop(woken);
                         let before = under_way.insert(number, UnderWay { pending, owed });
                         self.settle(before.as_ref());
                     }

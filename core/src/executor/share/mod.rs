@@ -202,10 +202,11 @@ impl Executor for Share {
         }
     }
 
-    fn seek(&self, start: FeedStart) -> Result<String> {
-        match self.place()? {
-            Place::Here(owner) => owner.local.seek(start),
-            Place::There(client) => client.seek(start),
+    fn seek(&self, start: FeedStart) -> Pending<String> {
+        match self.place() {
+            Ok(Place::Here(owner)) => owner.local.seek(start),
+            Ok(Place::There(client)) => client.seek(start),
+            Err(error) => Pending::ready(Err(error)),
         }
     }
 

@@ -19,14 +19,13 @@ use super::connection::Connection;
 
 /// Each takes two threads.
 const MAX_CLIENTS: usize = 1_024;
-/// How long a closing owner waits for calls that were taken in; then their callers repeat them elsewhere.
-const DRAIN_MS: u64 = 10_000;
+/// How long a closing owner waits for calls that were taken in; then their callers repeat them elsewhere. One client
+/// that is stopped must not keep the directory from all others.
+const DRAIN_MS: u64 = 1_000;
 /// Between two attempts to take a client while the system refuses.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Enough for any call: values lie on the heap.
 const STACK_BYTES: usize = 1 << 20;
-/// The view's store locks this file for itself.
-const STORE_FILE: &str = "db";
 
 /// An open database that answers other processes too, until it is closed.
 pub struct Owner {
@@ -53,9 +52,16 @@ impl Owner {
             .inspect_err(|error| tracing::warn!(%error, "other processes cannot share the data directory"))
             .ok();
         fork::engine_started();
-        let local = Arc::new(Local::open(directory, lock, *instance, options, env)?);
-        let stores = socket::open_files(directory, STORE_FILE).into_iter().filter_map(fork::Guard::of_number).collect();
-        let server = bound.map(|bound| Server::start(bound, Arc::clone(&local), stores));
+        let lock = Arc::new(lock);
+        let local = match Local::open(directory, &lock, *instance, options, env) {
+            Ok(local) => Arc::new(local),
+            Err(error) => {
+                // While the lock is held: behind it the next owner's socket may lie there.
+                drop(bound);
+                return Err(error);
+            }
+        };
+        let server = bound.map(|bound| Server::start(bound, Arc::clone(&local)));
         Ok(Self { local, server: Mutex::new(server.transpose()?), clock: Arc::clone(&env.clock) })
     }
 
@@ -87,7 +93,6 @@ struct Server {
     /// Closed to wake the thread.
     stop: UnixStream,
     thread: std::thread::JoinHandle<()>,
-    _stores: Vec<fork::Guard>,
 }
 
 #[derive(Default)]
@@ -97,7 +102,7 @@ struct Clients {
 }
 
 impl Server {
-    fn start(bound: socket::Bound, local: Arc<Local>, stores: Vec<fork::Guard>) -> Result<Self> {
+    fn start(bound: socket::Bound, local: Arc<Local>) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Unavailable, "the system gave no thread or no socket").caused_by(error)
         };
@@ -111,12 +116,11 @@ impl Server {
             drop(guard);
             drop(bound);
         });
-        Ok(Self { clients, stop, thread: thread.map_err(failed)?, _stores: stores })
+        Ok(Self { clients, stop, thread: thread.map_err(failed)? })
     }
 
     fn close(self, clock: &dyn Clock) {
-        let Self { clients, stop, thread, _stores: stores } = self;
-        drop(stores);
+        let Self { clients, stop, thread } = self;
         let _ = stop.shutdown(std::net::Shutdown::Both);
         if thread.join().is_err() {
             tracing::error!("the thread that takes clients panicked");

@@ -116,6 +116,8 @@ pub fn play(client: &Arc<Client>, found: Option<Found>) {
         match next {
             None => return,
             Some(Found::Owner(connected)) => found = follow(client, connected).map(Found::Lock),
+            // What nobody asks any more is not opened first.
+            Some(Found::Lock(_)) if client.state().has_ended() => return,
             Some(Found::Lock(lock)) => match take_over(client, lock) {
                 Ok(()) => return,
                 Err(problem) => {
@@ -269,7 +271,7 @@ fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<()> 
     let closing = state.stage != Stage::Open;
     drop(state);
     for (call, result) in answered {
-        call.end(result.map_or_else(Outcome::Failed, Outcome::Answered));
+        finish(call, result);
     }
     client.ring_for_room();
     if closing {
@@ -296,7 +298,8 @@ fn take_over(client: &Client, lock: DirectoryLock) -> Result<()> {
     client.ring_for_room();
     refuse(strangers);
     let mut later = Vec::new();
-    for call in calls {
+    for mut call in calls {
+        call.repeated = call.sent;
         if matches!(call.kind, Kind::Changes | Kind::Committed) {
             call.end(Outcome::Moved);
             continue;
@@ -325,9 +328,10 @@ fn request(call: &UnderWay) -> Result<Request> {
     Request::read(frame)
 }
 
-fn finish(call: UnderWay, result: Result<Vec<u8>>) {
-    call.end(match result {
+fn finish(call: UnderWay, result: Result<impl Into<Bytes>>) {
+    let outcome = match result {
         Ok(body) => Outcome::Answered(body.into()),
-        Err(error) => Outcome::Failed(error),
-    });
+        Err(error) => Outcome::Failed(call.refused(error)),
+    };
+    call.end(outcome);
 }

@@ -31,7 +31,7 @@ pub fn serve(local: &Arc<Local>, request: Request) -> Served {
             Served::Later(local.write(call, Some(wait)).map(|answer| Ok(body(|out| put_answer(out, &answer)))))
         }
         Request::Seek(start) => {
-            Served::Now(local.seek(start).map(|cursor| body(|out| put_bytes(out, cursor.as_bytes()))))
+            Served::Later(local.seek(start).map(|cursor| Ok(body(|out| put_bytes(out, cursor.as_bytes())))))
         }
         Request::Changes(cursor) => {
             let changes = local.changes(cursor);

@@ -11,6 +11,7 @@ use crate::executor::{CallOptions, Executor, Pending};
 use crate::operation::{Answer, CollectionInfo, CollectionName, Definition, Entry, Operation, Version};
 
 use super::document::{Document, IntoDocument};
+use super::fields::Field;
 use super::products;
 
 pub use list::{Entries, List};
@@ -251,9 +252,9 @@ impl WriteOptions {
 }
 
 fn with_id(document: Document, id: &str) -> Result<Document> {
-    match document.fields().get("id") {
+    match document.read_fields()?.get("id") {
         None => document.with_id(id),
-        Some(found) if found == id => Ok(document),
+        Some(Field::String(found)) if found == id => Ok(document),
         Some(found) => Err(Error::invalid("the document has another id").with("id", id).with("in_document", found)),
     }
 }

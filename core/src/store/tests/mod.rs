@@ -29,6 +29,7 @@ use crate::partition::{Halt, Moment, Run, Transaction};
 use super::catalog::{Catalog, IndexState};
 use super::document::Document;
 use super::envelope::Envelope;
+use super::fields::Fields;
 use super::{catalog, index, keys};
 
 type Keys = BTreeMap<Bytes, Versioned>;
@@ -213,7 +214,7 @@ impl Partition {
                     take(keys::expiry(end, catalog.number, id));
                 }
                 for index in catalog.indexes.iter().filter(|index| index.state == IndexState::Ready) {
-                    let Some(value) = index::value(index, id, fields).unwrap() else { continue };
+                    let Some(value) = index::value(index, id, Fields::Values(fields)).unwrap() else { continue };
                     if index.unique {
                         assert_eq!(take(keys::unique(catalog.number, index.number, &value)).value, id.as_bytes());
                     } else {

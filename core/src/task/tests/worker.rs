@@ -184,7 +184,7 @@ fn progress_is_kept_and_told() {
     let claims = Claims::start(&tasks, WorkerOptions::new(["q"])).unwrap();
     let id = one(&tasks);
     let job = claims.next_within(LONG).expect("a job");
-    let mut feed = kappa.feed(crate::FeedStart::Now).unwrap();
+    let mut feed = kappa.feed(crate::FeedStart::Now).wait().unwrap();
     job.progress(0.25);
     job.progress(f64::NAN);
     let change = feed.next_within(LONG).unwrap().expect("a change");

@@ -14,8 +14,10 @@ task gives up the answer; a write that was handed in may still happen, a histogr
 
 from .batch import Batch
 from .changes import Changes
-from .kappa import Kappa, Opening, histogram, in_memory, open
+from .kappa import Kappa, Opening, connect, histogram, in_memory, open
 from .store import Collection, Products, Users
+from .tasks import Tasks
+from .worker import Worker
 
 __all__ = [
     "Batch",
@@ -24,7 +26,10 @@ __all__ = [
     "Kappa",
     "Opening",
     "Products",
+    "Tasks",
     "Users",
+    "Worker",
+    "connect",
     "histogram",
     "in_memory",
     "open",

@@ -9,25 +9,31 @@ from typing import Any, Literal, cast
 
 from .. import _exit, _kappa_core
 from ..types import CollectionInfo, Duration, Index, Info
+from ..worker import started
 from ._loop import answer
 from .batch import Batch
 from .changes import Changes
 from .store import Collection, Products, Users
+from .tasks import Tasks
+from .worker import Handler, Worker
 
 
 class Kappa:
     """One open database. Use it with ``async with``, or await :meth:`close`."""
 
-    __slots__ = ("__weakref__", "_database", "products", "users")
+    __slots__ = ("__weakref__", "_database", "products", "tasks", "users")
 
     products: Products
     """Products: a title, a price from 0 up, a thumbnail URL where there is one, and fields of your own."""
+    tasks: Tasks
+    """The task queue."""
     users: Users
     """Users: a name, an e-mail address and a group where there are any, and fields of your own."""
 
     def __init__(self, database: _kappa_core.Database) -> None:
         self._database = _exit.remember(database)
         self.products = Products(database.products())
+        self.tasks = Tasks(database)
         self.users = Users(database.users())
 
     async def collection(
@@ -50,6 +56,21 @@ class Kappa:
     def changes(self, after: str | None = None, *, start: Literal["now", "oldest"] = "now") -> Changes:
         """See :meth:`kappa_core.Kappa.changes`; iterate with ``async for``."""
         return Changes(self._database.changes(after, start))
+
+    def worker(
+        self,
+        queue: str | list[str],
+        handler: Handler,
+        *,
+        concurrency: int = 1,
+        lease: Duration | None = None,
+        grace: Duration | None = None,
+        name: str | None = None,
+    ) -> Worker:
+        """See :meth:`kappa_core.Kappa.worker`; an async handler runs on this event loop."""
+        options = {"concurrency": concurrency, "lease": lease, "grace": grace, "name": name}
+        native = started(self._database, queue, handler, options, on_loop=True)
+        return Worker(native, handler, concurrency)
 
     async def info(self) -> Info:
         """See :meth:`kappa_core.Kappa.info`."""
@@ -142,6 +163,13 @@ def in_memory(
     """A database in memory, gone when it is closed."""
     options = {"decimals": decimals, "deadline": deadline, "intake_bytes": intake_bytes}
     return Opening(_kappa_core.in_memory(options))
+
+
+def connect(
+    url: str, *, token: str | None = None, decimals: bool = False, deadline: Duration | None = None
+) -> Opening:
+    """The database behind the server at ``url``; see :func:`kappa_core.connect`."""
+    return Opening(_kappa_core.connect(url, token, {"decimals": decimals, "deadline": deadline}))
 
 
 async def histogram(

@@ -1,9 +1,14 @@
 //! Views that do not fit their log, and a disk without room: what an opening and the background do then.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use crate::engine::local::log::{Checkpoint, Digest};
 use crate::engine::local::opening;
 use crate::engine::local::view;
-use crate::engine::{Engine, Record};
+use crate::engine::{Committed, Engine, Group, Growth, Record};
+use crate::env::Files;
 use crate::error::ErrorKind;
 
 use super::disk::{self, PARTITION, Place};
@@ -72,14 +77,14 @@ fn without_room_nothing_is_drained_or_put_aside() {
     let mut run = run(Place::memory(files.clone()), 20);
     let shared = &run.engine().shared;
     let view_options = &shared.view_options;
-    opening::check_space(&files, &shared.directory, view_options).unwrap();
+    drop(opening::room_for_drain(&shared.log, view_options).unwrap());
     files.limit(files.used() + view_options.memtable_bytes as u64);
-    let refused = opening::check_space(&files, &shared.directory, view_options).unwrap_err();
+    let refused = opening::room_for_drain(&shared.log, view_options).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::StorageFull);
     let before = shared.log.manifest();
     let go_on = &mut |_: view::rebuild::Progress| std::ops::ControlFlow::Continue(());
     let kind = shared.options.view_kind;
-    let rebuilt = opening::rebuild(&shared.log, &files, &shared.directory, kind, view_options, go_on);
+    let rebuilt = opening::rebuild(&shared.log, &shared.directory, kind, view_options, go_on);
     assert_eq!(rebuilt.unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(shared.log.manifest(), before, "nothing was put aside");
     // Reads and closing go on; the next opening has room again.
@@ -88,4 +93,33 @@ fn without_room_nothing_is_drained_or_put_aside() {
     run.engine.take().unwrap().close(std::time::Duration::from_secs(10)).unwrap();
     files.limit(u64::MAX);
     assert_eq!(reopened(&run), Vec::<String>::new());
+}
+
+/// A drain that found room at its start, and segments and a merge that took it meanwhile: sled met a full disk, and with
+/// it went every read.
+#[test]
+fn what_a_drain_spoke_for_is_left_alone() {
+    let files = disk::new_files(SEED);
+    let run = run(Place::memory(files.clone()), 200);
+    let shared = Arc::clone(&run.engine().shared);
+    let (log, needed) = (&shared.log, 2 * shared.view_options.memtable_bytes as u64);
+    log.maintain().unwrap();
+    files.limit(files.used() + needed + 1);
+    let room = opening::room_for_drain(log, &shared.view_options).unwrap();
+    assert_eq!(opening::room_for_drain(log, &shared.view_options).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert_eq!(log.merge(&AtomicBool::new(false)).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert_eq!(log.admit(Growth::Grows).unwrap_err().kind(), ErrorKind::StorageFull);
+    // What shrinks goes on in the segments that are there; the next one is not made ahead of need.
+    while !log.maintenance_due() {
+        let record = Record { writes: vec![put(b"more", &[7; 1_500])], ..Record::default() };
+        let first = run.engine().newest().0 + 1;
+        let committed = run.engine().commit(Group { first, records: vec![record], ..Group::default() }).unwrap();
+        assert_eq!(committed, Committed::At(first));
+    }
+    assert_eq!(log.maintain().unwrap_err().kind(), ErrorKind::StorageFull);
+    assert!(files.space(Path::new("/")).unwrap().free >= needed);
+    drop(room);
+    log.maintain().unwrap();
+    files.limit(u64::MAX);
+    log.admit(Growth::Grows).unwrap();
 }

@@ -16,8 +16,9 @@ use super::manifest::{BaseName, End};
 use super::record::decode_record;
 use super::scan::{Ending, TailIter};
 use super::segment::Segment;
+use super::space::Room;
 use crate::engine::{Sequence, Write};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// What every entry costs in memory beside its bytes.
 const ENTRY_OVERHEAD: usize = 96;
@@ -146,9 +147,9 @@ impl Log {
     }
 }
 
-impl Merge<'_> {
+impl<'a> Merge<'a> {
     fn run(&mut self, segments: Vec<Arc<Segment>>, end: End, old: Option<&Base>) -> Result<Base, Stop> {
-        self.check_space(&segments, old)?;
+        let _room = self.speak_for_room(&segments, old)?;
         let folded = old.map_or(0, |base| base.footer.sequence);
         let ending = Ending { limit: None, sequence: end.sequence, hash: end.hash };
         let database = self.log.identity.database;
@@ -181,17 +182,9 @@ impl Merge<'_> {
     }
 
     /// Runs and new base together are at most twice what is folded; better to stop now than at the end.
-    fn check_space(&self, segments: &[Arc<Segment>], old: Option<&Base>) -> Result<()> {
-        let space =
-            self.log.files.space(&self.log.dir).map_err(|error| file_failed("log.merge", &self.log.dir, error))?;
+    fn speak_for_room(&self, segments: &[Arc<Segment>], old: Option<&Base>) -> Result<Room<'a>> {
         let tail: u64 = segments.iter().map(|segment| u64::from(segment.header.bytes)).sum();
-        let needed = 2 * tail + old.map_or(0, |base| base.footer.bytes);
-        if space.free < needed {
-            return Err(Error::new(ErrorKind::StorageFull, "there is not enough room for a merge; free space")
-                .with("free", space.free)
-                .with("needed", needed));
-        }
-        Ok(())
+        self.log.room_for_merge(2 * tail + old.map_or(0, |base| base.footer.bytes))
     }
 
     /// Turns the tail into sorted runs, each as large as memory allows.

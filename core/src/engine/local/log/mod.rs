@@ -40,6 +40,7 @@ pub use self::{
     recovery::{Cut, RecoveryReport},
     scan::TailIter,
     scrub::Damage,
+    space::Room,
 };
 
 #[cfg(test)]
@@ -66,7 +67,7 @@ pub struct LogOptions {
     pub reserve_segments: usize,
     /// Writes that grow are refused below this many free bytes,
     pub low_space_bytes: u64,
-    /// and below this share of the disk.
+    /// and below this share of the disk, of which 2 GiB count at most.
     pub low_space_percent: u64,
     /// A merge is due when the sealed tail behind the base is larger than this and than the base.
     pub merge_tail_bytes: u64,
@@ -121,6 +122,7 @@ pub struct Log {
     short_of_space: AtomicBool,
     /// Writes that are still taken without a look at the room on the disk.
     admitted: AtomicI64,
+    claims: space::Claims,
     /// The newest number that readers may see; at least the start of this epoch.
     newest: AtomicU64,
     merging: Mutex<()>,
@@ -219,6 +221,7 @@ impl Log {
             closed: AtomicBool::new(false),
             short_of_space: AtomicBool::new(false),
             admitted: AtomicI64::new(0),
+            claims: space::Claims::default(),
             newest: AtomicU64::new(next - 1),
             merging: Mutex::new(()),
             tail: Mutex::new(Tail { appended: end, synced: end, next, dirty_since: None, buffer: Vec::new() }),

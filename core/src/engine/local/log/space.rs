@@ -2,12 +2,12 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Log;
 use super::failure::file_failed;
 use super::manifest::{self, MANIFEST_NEXT, Manifest, WriteFailure};
 use super::segment::Spare;
+use super::{Log, LogOptions};
 use crate::engine::{Growth, MAX_OPERATION_BYTES, MAX_OPERATION_KEYS, Sequence};
 use crate::env::files::{Files, OpenMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// full disk could not be opened, and nothing could be deleted from it.
 pub const BALLAST: &str = "ballast";
 const BALLAST_BYTES: u32 = 64 << 10;
+/// A share of a large disk is more than anybody needs to get out of the way.
+const MOST_LOW_SPACE: u64 = 2 << 30;
 /// Writes that grow are taken without a look at the disk at most this often: others use it too.
 const MOST_UNASKED: u64 = 64;
 /// Shrinking writes are refused once even the largest of them might not fit.
@@ -23,7 +25,67 @@ const LARGEST_RECORD: u32 = 1_320 << 10;
 /// What a record holds besides the bytes that are counted: its frame and link, and 7 bytes for each key and event.
 const _: () = assert!(MAX_OPERATION_BYTES + 2 * 7 * MAX_OPERATION_KEYS + 128 <= LARGEST_RECORD as usize);
 
+/// Room on the disk that is spoken for until this is dropped.
+#[derive(Debug)]
+pub struct Room<'a> {
+    claimed: &'a AtomicU64,
+    bytes: u64,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.claimed.fetch_sub(self.bytes, Ordering::SeqCst);
+    }
+}
+
+/// What beside the appends is going to write, in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// The view's drain, which must not find the disk full: segments and merges leave it so much.
+    view: AtomicU64,
+    /// A merge, which gives up and tries again.
+    merge: AtomicU64,
+}
+
+impl Claims {
+    fn all(&self) -> u64 {
+        self.view.load(Ordering::SeqCst) + self.merge.load(Ordering::SeqCst)
+    }
+}
+
 impl Log {
+    /// Speaks for `bytes` of the disk for the view's store, which cannot go on once it found the disk full.
+    ///
+    /// # Errors
+    /// `StorageFull` when there is not so much beside what others spoke for; nothing is kept for anybody then.
+    pub fn room_for_view(&self, bytes: u64) -> Result<Room<'_>> {
+        let room = self.speak_for(&self.claims.view, bytes)?;
+        // Writes that were taken without a look at the disk were counted without this.
+        self.admitted.store(0, Ordering::Relaxed);
+        Ok(room)
+    }
+
+    /// As [`Log::room_for_view`], for a merge.
+    pub(super) fn room_for_merge(&self, bytes: u64) -> Result<Room<'_>> {
+        self.speak_for(&self.claims.merge, bytes)
+    }
+
+    fn speak_for<'a>(&'a self, claimed: &'a AtomicU64, bytes: u64) -> Result<Room<'a>> {
+        claimed.fetch_add(bytes, Ordering::SeqCst);
+        let room = Room { claimed, bytes };
+        let (free, needed) = (self.free("log.room")?, self.claims.all());
+        if free < needed {
+            let error = Error::new(ErrorKind::StorageFull, "there is not enough room on the disk; free space");
+            return Err(error.with("free", free).with("needed", needed));
+        }
+        Ok(room)
+    }
+
+    fn free(&self, doing: &'static str) -> Result<u64> {
+        let space = self.files.space(&self.dir).map_err(|error| file_failed(doing, &self.dir, error))?;
+        Ok(space.free)
+    }
+
     /// Whether writes of this kind are taken at the moment; to be asked before any of them is run.
     ///
     /// # Errors
@@ -51,7 +113,7 @@ impl Log {
                     return Ok(());
                 }
                 let space = self.files.space(&self.dir).map_err(|error| file_failed("log.admit", &self.dir, error))?;
-                let limit = self.options.low_space_bytes.max(space.total / 100 * self.options.low_space_percent);
+                let limit = low_space(&self.options, space.total) + self.claims.view.load(Ordering::SeqCst);
                 let beyond = space.free.saturating_sub(limit) / 2 / u64::from(LARGEST_RECORD);
                 self.admitted.store(beyond.min(MOST_UNASKED).cast_signed(), Ordering::Relaxed);
                 if space.free < limit { Err(full(space.free)) } else { Ok(()) }
@@ -94,7 +156,18 @@ impl Log {
     pub(super) fn prepare_spare(&self) -> Result<()> {
         let _one_at_a_time = self.preparing.lock();
         self.check_usable()?;
-        let id = self.state.read().manifest.last_segment + 1;
+        let (id, spares) = {
+            let state = self.state.read();
+            (state.manifest.last_segment + 1, state.spares.len())
+        };
+        // The last one is for writes that give space back; any other can wait for who spoke for the room.
+        let drains = self.claims.view.load(Ordering::SeqCst) > 0;
+        let needed = u64::from(self.options.segment_bytes) + self.claims.all();
+        if drains && spares > 0 && self.free("log.prepare")? < needed {
+            self.short_of_space.store(true, Ordering::Relaxed);
+            let error = Error::new(ErrorKind::StorageFull, "the next segment waits for room on the disk; free space");
+            return Err(error.with("needed", needed));
+        }
         // The ballast comes first: a segment in its place would leave no room to open again.
         let made = make_ballast(&*self.files, &self.dir)
             .and_then(|()| Spare::create(&*self.files, &self.dir, id, self.options.segment_bytes))
@@ -162,6 +235,11 @@ impl Log {
     }
 }
 
+/// Below so many free bytes a disk of `total` bytes is nearly full.
+fn low_space(options: &LogOptions, total: u64) -> u64 {
+    options.low_space_bytes.max((total / 100 * options.low_space_percent).min(MOST_LOW_SPACE))
+}
+
 /// Replaces MANIFEST; on a full disk the ballast goes first.
 pub fn write_manifest(files: &dyn Files, dir: &Path, manifest: &Manifest) -> Result<(), WriteFailure> {
     match manifest::write(files, dir, manifest) {
@@ -187,4 +265,16 @@ pub fn make_ballast(files: &dyn Files, dir: &Path) -> io::Result<()> {
         files.remove_file(&path).ok();
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Of a disk of four terabytes a share of 5 % is more than most people ever store: they would be refused with 200 GB free.
+    #[test]
+    fn a_large_disk_is_not_full_with_gigabytes_free() {
+        let least = |total: u64| low_space(&LogOptions::default(), total) >> 20;
+        assert_eq!([least(100 << 20), least(10 << 30), least(4 << 40)], [64, 511, 2_048]);
+    }
 }

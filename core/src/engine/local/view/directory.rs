@@ -65,9 +65,14 @@ pub fn pause() {
     thread::sleep(LOCK_PAUSE);
 }
 
+/// The file that sled keeps everything in, and locks for itself.
+pub fn data_file(dir: &Path) -> PathBuf {
+    dir.join("db")
+}
+
 /// The data file's length; 0 where there is none.
 pub fn data_bytes(dir: &Path) -> u64 {
-    fs::metadata(dir.join("db")).map_or(0, |data| data.len())
+    fs::metadata(data_file(dir)).map_or(0, |data| data.len())
 }
 
 /// A directory for the next view beside the ones in `parent`: `view-<n>`.

@@ -11,6 +11,7 @@ mod guarded;
 mod memory_store;
 mod memtable;
 mod merge;
+mod newest;
 pub mod options;
 pub mod rebuild;
 mod sled_store;
@@ -33,7 +34,8 @@ use self::checkpoint::Maintenance;
 pub use self::digest::Digest;
 use self::gaps::Gaps;
 use self::memory_store::MemoryStore;
-use self::memtable::{Memtable, key_hash};
+use self::memtable::Memtable;
+use self::newest::Newest;
 use self::options::Planted;
 pub use self::options::{Checkpoint, CheckpointLog, StoreState, ViewOptions};
 use self::sled_store::SledStore;
@@ -89,6 +91,7 @@ struct Writer {
     frozen_at: Option<Sequence>,
     /// The notice of the list in use, and of those before it.
     ended: Vec<Ended>,
+    newest: Newest,
 }
 
 impl View {
@@ -131,7 +134,13 @@ impl View {
             current: RwLock::new(tables),
             generation: AtomicU64::new(0),
             published: AtomicU64::new(at),
-            writer: Mutex::new(Writer { applied: at, freeze_wanted: false, frozen_at: None, ended: vec![ended] }),
+            writer: Mutex::new(Writer {
+                applied: at,
+                freeze_wanted: false,
+                frozen_at: None,
+                ended: vec![ended],
+                newest: Newest::default(),
+            }),
             moved: Condvar::new(),
             known: Mutex::new(maintenance.known()),
             maintenance: Mutex::new(maintenance),
@@ -157,6 +166,7 @@ impl View {
         shared.gaps.begin(last, changes.filter(|_| !shared.options.has(Planted::GapsNotCut)));
         let active = shared.active();
         let before = active.bytes();
+        writer.newest.look_at(records);
         for (sequence, record) in (first..).zip(records) {
             for write in &record.writes {
                 let (key, value) = match write {
@@ -164,7 +174,8 @@ impl View {
                     Write::Delete { key } => (key, None),
                     Write::Add { .. } => return Err(Error::new(ErrorKind::Internal, "an addition reached the view")),
                 };
-                active.insert(key_hash(key), key.clone(), sequence, value.cloned());
+                let Some(hash) = writer.newest.take() else { continue };
+                active.insert(hash, key.clone(), sequence, value.cloned());
                 // Behind the memtable: `RecordCache::fill` rests on this order.
                 if !shared.options.has(Planted::CacheNotTold) {
                     shared.cache.rewrite(key, value, sequence);

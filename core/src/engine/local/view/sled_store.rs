@@ -23,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::directory;
 use super::encoding::{
@@ -33,6 +33,7 @@ use super::guarded::{caught, guarded};
 use super::options::ViewOptions;
 use super::store::{Abandoned, Change, Ordered, STORE_PAGE_ENTRIES, StoreResult, StoredEntry, StoredValue};
 use crate::engine::{Direction, KeyRange, Sequence, Versioned};
+use crate::env::KeptFromChildren;
 
 /// An open of nothing may take this long,
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -45,6 +46,8 @@ pub struct SledStore {
     /// None after `close`. Never dropped where it stands: dropping does I/O that may panic or hang.
     db: RwLock<Option<ManuallyDrop<sled::Db>>>,
     data: Arc<File>,
+    /// Left where it is, as the handle is, when that is not closed.
+    kept: Mutex<Option<ManuallyDrop<KeptFromChildren>>>,
     deadline: Duration,
     failed: OnceLock<Abandoned>,
 }
@@ -56,22 +59,24 @@ impl fmt::Debug for SledStore {
 }
 
 impl SledStore {
-    /// Opens or makes the database in `dir`.
+    /// Opens or makes the database in `path`.
     ///
     /// # Errors
     /// [`Abandoned`] when it does not open, panics, or does not answer in time.
-    pub fn open(dir: &Path, options: &ViewOptions) -> StoreResult<Self> {
-        let pieces = u32::try_from(directory::data_bytes(dir) / PIECE_BYTES).unwrap_or(u32::MAX);
+    pub fn open(path: &Path, options: &ViewOptions) -> StoreResult<Self> {
+        let pieces = u32::try_from(directory::data_bytes(path) / PIECE_BYTES).unwrap_or(u32::MAX);
         let deadline = OPEN_DEADLINE.saturating_add(OPEN_DEADLINE_PER_PIECE.saturating_mul(pieces));
-        let (dir, cache_bytes) = (dir.to_owned(), options.sled_cache_bytes);
+        let (dir, cache_bytes) = (path.to_owned(), options.sled_cache_bytes);
         let (db, data) = guarded("view-open", deadline, move || {
             let data = directory::prepare(&dir)?;
             let db = open_when_unlocked(&dir, cache_bytes)?;
             directory::sync_names(&dir).map_err(Abandoned::new)?;
             Ok((ManuallyDrop::new(db), data))
         })?;
+        let kept = KeptFromChildren::file(&directory::data_file(path));
+        let kept = Mutex::new(Some(ManuallyDrop::new(kept)));
         let (db, data) = (RwLock::new(Some(db)), Arc::new(data));
-        Ok(Self { db, data, deadline: options.store_deadline, failed: OnceLock::new() })
+        Ok(Self { db, data, kept, deadline: options.store_deadline, failed: OnceLock::new() })
     }
 
     /// Runs `work` on the caller's thread.
@@ -182,6 +187,7 @@ impl Ordered for SledStore {
             return Err(self.fail(Abandoned::new("a read did not come back")));
         };
         let Some(db) = db.take() else { return Ok(()) };
+        drop(self.kept.lock().take().map(ManuallyDrop::into_inner));
         let data = Arc::clone(&self.data);
         guarded("view-close", self.deadline, move || {
             drop(ManuallyDrop::into_inner(db));

@@ -1,0 +1,261 @@
+// The task queue.
+'use strict'
+
+const { native, call, callNow } = require('./port.cjs')
+const { jsonText } = require('./text.cjs')
+const { invalid } = require('./errors.cjs')
+const check = require('./arguments.cjs')
+
+const NEW_TASK = [
+  'kind', 'description', 'priority', 'delay', 'dueAt', 'attempts', 'backoff', 'timeout', 'unique', 'parent',
+]
+const SETTINGS = [
+  'concurrency', 'rate', 'maxLength', 'keep', 'keepCount', 'keepFailed', 'attempts', 'backoff', 'timeout',
+]
+const SCHEDULE = ['cron', 'timeZone', 'task', 'misfire', 'paused']
+/** Names of documents' own within what Kappa says: what is below them keeps its names. */
+const OWN = new Set(['params', 'result'])
+
+class Tasks {
+  #native
+  #nearest
+
+  /** Use `db.tasks`. */
+  constructor(database, reading) {
+    this.#native = database
+    this.#nearest = reading.nearest
+  }
+
+  /** Adds a task; `existing` says that another one held the unique key, and is the one given. */
+  enqueue(queue, params, options) {
+    return this.#call(options, [...NEW_TASK, 'idempotencyKey'], (given) => `{"enqueue":${taskText(queue, params, given)}}`, flat)
+  }
+
+  /** Adds at most 1 000 tasks, all or none. */
+  enqueueMany(tasks, options) {
+    const texts = () => {
+      if (!Array.isArray(tasks)) throw invalid(`tasks is an array type=${check.kind(tasks)}`)
+      return `{"enqueue_many":[${tasks.map(describedText).join(',')}]}`
+    }
+    return this.#call(options, [], texts)
+  }
+
+  /** One task, or null. */
+  get(id, options) {
+    return this.#call(options, [], () => `{"get":${check.natural(id, 'the number of a task')}}`)
+  }
+
+  /** The task once it has ended. */
+  wait(id, options) {
+    return this.#started(options, [], (slot) => native.taskEnded(this.#native, slot, check.natural(id, 'the number of a task')))
+  }
+
+  /** Every task of a queue and a state, or of all, a page at a time behind the scenes. */
+  async * list(options) {
+    const { queue, state, limit, pageSize, after, signal } = check.options(options, ['queue', 'state', 'limit', 'pageSize', 'after', 'signal'])
+    let left = check.optionalNatural(limit, 'limit') ?? Infinity
+    let cursor = after
+    while (left > 0) {
+      const size = Math.min(left, check.optionalNatural(pageSize, 'pageSize') ?? 100)
+      const { items, cursor: next } = await this.page({ queue, state, limit: size, after: cursor, signal })
+      yield * items
+      if (next === null) return
+      left -= items.length
+      cursor = next
+    }
+  }
+
+  /** One page of at most 1 000 tasks. */
+  page(options) {
+    const wanted = ({ queue, state, limit, after }) =>
+      JSON.stringify({
+        list: {
+          queue: check.optionalText(queue, 'queue'),
+          state: check.optionalText(state, 'state'),
+          limit: check.optionalNatural(limit, 'limit'),
+          after: check.optionalText(after, 'after'),
+        },
+      })
+    const page = ({ tasks, next }) => ({ items: tasks.map(told), cursor: next })
+    return this.#call(options, ['queue', 'state', 'limit', 'after'], wanted, page)
+  }
+
+  /** Cancels a task; `changed` says whether the call changed it. */
+  cancel(id, options) {
+    return this.#call(options, [], () => `{"cancel":${check.natural(id, 'the number of a task')}}`, flat)
+  }
+
+  /** Brings back a task that failed for good or was cancelled; a delayed one may run at once. */
+  retry(id, options) {
+    return this.#call(options, [], () => `{"retry":${check.natural(id, 'the number of a task')}}`, flat)
+  }
+
+  /** Brings back dead letters of a queue, oldest first; how many. */
+  redrive(queue, options) {
+    const given = ({ limit }) =>
+      JSON.stringify({ redrive: { queue: name(queue), limit: check.optionalNatural(limit, 'limit') ?? 1000 } })
+    return this.#call(options, ['limit'], given)
+  }
+
+  /** Forgets a task that does not run; whether there was one. */
+  remove(id, options) {
+    return this.#call(options, [], () => `{"remove":${check.natural(id, 'the number of a task')}}`)
+  }
+
+  /** Every queue that was used or configured. */
+  queues(options) {
+    return this.#call(options, [], () => '"queues"')
+  }
+
+  /** One queue as it stands. */
+  queue(queue, options) {
+    return this.#call(options, [], () => JSON.stringify({ queue: { queue: name(queue) } }))
+  }
+
+  /** Sets what holds for a queue, all of it. */
+  configure(queue, settings, options) {
+    const given = () => JSON.stringify({ configure: { queue: name(queue), settings: queueSettings(settings) } })
+    return this.#call(options, [], given)
+  }
+
+  /** Lets no worker claim from a queue; tasks that run go on. */
+  pause(queue, options) {
+    return this.#call(options, [], () => JSON.stringify({ pause: { queue: name(queue), paused: true } }))
+  }
+
+  /** Lets workers claim again. */
+  resume(queue, options) {
+    return this.#call(options, [], () => JSON.stringify({ pause: { queue: name(queue), paused: false } }))
+  }
+
+  /** Cancels everything in a queue that waits or is delayed; tasks that run go on. */
+  async drain(queue, options) {
+    while (await this.#call(options, [], () => JSON.stringify({ drain: { queue: name(queue) } })));
+  }
+
+  /** Enqueues a task again and again; a schedule of the same name is replaced. */
+  putSchedule(schedule, given, options) {
+    return this.#call(options, [], () => `{"put_schedule":${scheduleText(schedule, given)}}`, (info) => ({
+      ...told(info), schedule: { ...told(info.schedule), task: told(info.schedule.task) },
+    }))
+  }
+
+  /** Ends a schedule; whether there was one. */
+  removeSchedule(schedule, options) {
+    return this.#call(options, [], () => JSON.stringify({ remove_schedule: { name: check.text(schedule, 'the name of a schedule') } }))
+  }
+
+  /** Every schedule, by name. */
+  schedules(options) {
+    return this.#call(options, [], () => '"schedules"')
+  }
+
+  #call(options, names, given, convert = told) {
+    const begin = (slot, said) =>
+      native.task(this.#native, slot, given(said), check.optionalText(said.idempotencyKey, 'an idempotency key'))
+    return this.#started(options, names, begin, convert)
+  }
+
+  #started(options, names, begin, convert = told) {
+    try {
+      const said = check.options(options, [...names, 'signal'])
+      return call((slot) => begin(slot, said), convert, { signal: check.signal(said.signal), nearest: this.#nearest })
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+}
+
+const name = (value) => check.text(value, 'the name of a queue')
+
+/** A number of milliseconds, or a text such as `5s`. */
+function millis(value, what) {
+  if (value === undefined || value === null) return undefined
+  return typeof value === 'string' ? callNow(() => native.milliseconds(check.text(value, what))) : check.natural(value, what)
+}
+
+function backoff(value) {
+  if (value === undefined || value === null) return undefined
+  if (Array.isArray(value)) return { custom: { ms: value.map((one) => millis(one, 'backoff')) } }
+  if (typeof value !== 'object') return { fixed: { ms: millis(value, 'backoff') } }
+  const { base, cap } = check.options(value, ['base', 'cap'])
+  return { exponential: { base_ms: millis(base, 'base'), cap_ms: millis(cap, 'cap') } }
+}
+
+/** A task that is asked for, as core reads it. The parameters are JSON text by themselves: a BigInt keeps its digits. */
+function taskText(queue, params, { kind, description, priority, delay, dueAt, attempts, backoff: rule, timeout, unique, parent }) {
+  const rest = JSON.stringify({
+    queue: name(queue),
+    kind: check.optionalText(kind, 'kind'),
+    description: check.optionalText(description, 'description'),
+    priority: check.optionalWhole(priority, 'priority'),
+    delay_ms: millis(delay, 'delay'),
+    due_at: check.optionalWhole(dueAt instanceof Date ? dueAt.getTime() : dueAt, 'dueAt'),
+    attempts: check.optionalNatural(attempts, 'attempts'),
+    backoff: backoff(rule),
+    timeout_ms: millis(timeout, 'timeout'),
+    unique: check.optionalText(unique, 'unique'),
+    parent: check.optionalNatural(parent, 'parent'),
+  })
+  return params === undefined ? rest : `${rest.slice(0, -1)},"params":${jsonText(params)}}`
+}
+
+/** The same, from one object. */
+function describedText(given) {
+  const { queue, params, ...rest } = check.options(given, ['queue', 'params', ...NEW_TASK])
+  return taskText(queue, params, rest)
+}
+
+function queueSettings(given) {
+  const { concurrency, rate, maxLength, keep, keepCount, keepFailed, attempts, backoff: rule, timeout } = check.options(given, SETTINGS)
+  const { count, per } = check.options(rate, ['count', 'per'])
+  return {
+    concurrency: check.optionalNatural(concurrency, 'concurrency'),
+    rate: rate === undefined || rate === null ? undefined : { count: check.natural(count, 'count'), per_ms: millis(per, 'per') },
+    max_length: check.optionalNatural(maxLength, 'maxLength'),
+    keep_ms: millis(keep, 'keep'),
+    keep_count: check.optionalNatural(keepCount, 'keepCount'),
+    keep_failed_ms: millis(keepFailed, 'keepFailed'),
+    attempts: check.optionalNatural(attempts, 'attempts'),
+    backoff: backoff(rule),
+    timeout_ms: millis(timeout, 'timeout'),
+  }
+}
+
+function scheduleText(schedule, given) {
+  const { cron, timeZone, task, misfire, paused } = check.options(given, SCHEDULE)
+  const rest = JSON.stringify({
+    name: check.text(schedule, 'the name of a schedule'),
+    cron: check.text(cron, 'cron'),
+    time_zone: check.optionalText(timeZone, 'timeZone'),
+    misfire: check.optionalText(misfire, 'misfire'),
+    paused: check.flag(paused, 'paused'),
+  })
+  return `${rest.slice(0, -1)},"task":${describedText(task)}}`
+}
+
+/** What Kappa says, by the names of JavaScript: durations without their unit, which is milliseconds everywhere. */
+function told(value) {
+  if (Array.isArray(value)) return value.map(told)
+  if (value === null || typeof value !== 'object') return value
+  const entries = Object.entries(value)
+  return Object.fromEntries(entries.map(([name, inner]) => [named(name), OWN.has(name) ? inner : told(inner)]))
+}
+
+const NAMES = new Map()
+
+function named(name) {
+  let known = NAMES.get(name)
+  if (known === undefined) {
+    known = name.replace(/_ms$/, '').replace(/_([a-z])/g, (_, letter) => letter.toUpperCase())
+    NAMES.set(name, known)
+  }
+  return known
+}
+
+/** A task with what the call did to it. */
+function flat({ task, ...rest }) {
+  return { ...told(task), ...rest }
+}
+
+module.exports = { Tasks, NEW_TASK, taskText, millis, told }
