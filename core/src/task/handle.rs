@@ -250,12 +250,12 @@ impl Tasks {
     ///
     /// # Errors
     /// `TooLarge` for more than 1 000.
-    pub fn check(&self, leases: Vec<Lease>) -> Pending<Vec<Renewal>> {
+    pub(crate) fn check(&self, leases: Vec<Lease>) -> Pending<Vec<Renewal>> {
         call!(self, TaskOperation::Check { leases }, TaskAnswer::Renewed(renewals) => renewals)
     }
 
     /// Tells the handle behind this from every other one, see [`Work::instance`].
-    pub fn instance(&self) -> u64 {
+    pub(crate) fn instance(&self) -> u64 {
         self.executor.instance()
     }
 
