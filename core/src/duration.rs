@@ -12,7 +12,8 @@ const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3
 /// # Errors
 /// `InvalidInput` for anything else.
 pub fn parse_duration(text: &str) -> Result<Duration> {
-    let wrong = || Error::invalid("a duration is a whole number with ms, s, m, h or d behind it").with("duration", text);
+    let wrong =
+        || Error::invalid("a duration is a whole number with ms, s, m, h or d behind it").with("duration", text);
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let (_, millis) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
@@ -35,7 +36,9 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in ["", "5", "s", "5 s", "-5s", "1.5s", "5S", "5sec", "99999999999999999999s", "999999999999999999d", "٣s"] {
+        for text in
+            ["", "5", "s", "5 s", "-5s", "1.5s", "5S", "5sec", "99999999999999999999s", "999999999999999999d", "٣s"]
+        {
             assert_eq!(parse_duration(text).expect_err(text).kind(), ErrorKind::InvalidInput);
         }
     }

@@ -20,8 +20,8 @@ pub mod fuzzing;
 pub mod cpu;
 pub mod random;
 
-pub use engine::{Direction, Durability, EventKind};
 pub use duration::parse_duration;
+pub use engine::{Direction, Durability, EventKind};
 pub use error::{Error, ErrorKind, Result};
 pub use executor::{CallOptions, Change, FeedStart, Info, Pending};
 pub use kappa::{Feed, Kappa};
