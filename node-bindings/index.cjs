@@ -8,6 +8,8 @@ const { List } = require('./lib/list.cjs')
 const { Batch } = require('./lib/batch.cjs')
 const { Changes } = require('./lib/changes.cjs')
 const { Histogram, histogram } = require('./lib/histogram.cjs')
+const { Tasks } = require('./lib/tasks.cjs')
+const { Worker, RunningTask, Discard } = require('./lib/worker.cjs')
 const { cpuInfo } = require('./lib/cpu.cjs')
 
 module.exports = {
@@ -17,6 +19,10 @@ module.exports = {
   List,
   Batch,
   Changes,
+  Tasks,
+  Worker,
+  RunningTask,
+  Discard,
   Histogram,
   histogram,
   cpuInfo,

@@ -175,7 +175,9 @@ export declare class Batch {
   update(collection: string, id: string, patch: Document, options?: { ifVersion?: string | null; ttl?: number | null } | null): this
   delete(collection: string, id: string, options?: { ifVersion?: string | null } | null): this
   /** Runs all of it; gives for each operation the document it wrote, or whether it deleted one. */
-  commit(options?: ({ idempotencyKey?: string | null } & CallOptions) | null): Promise<(Stored | boolean)[]>
+  commit(options?: ({ idempotencyKey?: string | null } & CallOptions) | null): Promise<(Stored | boolean | (Task & { existing: boolean }))[]>
+  /** Adds a task: it exists if the documents do. */
+  enqueue(queue: string, params?: unknown, options?: TaskOptions | null): this
 }
 
 /** One change of one document. */
@@ -266,6 +268,214 @@ export interface Info {
   recovery: string[]
 }
 
+/** Milliseconds, or a text such as `5s`: a whole number with ms, s, m, h or d behind it. */
+export type Duration = number | string
+
+export type TaskState = 'waiting' | 'delayed' | 'active' | 'completed' | 'failed' | 'cancelled'
+
+/** How long a failed task waits: always the same, a time for each run, or a random time up to `base` x 2^(runs - 1). */
+export type Backoff = Duration | Duration[] | { base: Duration; cap: Duration }
+
+/** One task as it stands. Times are milliseconds since 1970. */
+export interface Task<P = any, R = any> {
+  id: number
+  queue: string
+  kind: string
+  description: string | null
+  params: P
+  priority: number
+  state: TaskState
+  attempt: number
+  maxAttempts: number
+  progress: number | null
+  result: R | null
+  error: string | null
+  createdAt: number
+  dueAt: number
+  startedAt: number | null
+  finishedAt: number | null
+  unique: string | null
+  parent: number | null
+  worker: string | null
+  cancelRequested: boolean
+  timeout: number
+  failures: { attempt: number; at: number; error: string }[]
+  redrives: number
+  schedule: string | null
+}
+
+export interface TaskOptions {
+  /** Which handler runs it; as the queue unless it is given. */
+  kind?: string | null
+  /** For people. */
+  description?: string | null
+  /** -100 to 100, higher first. */
+  priority?: number | null
+  /** May run so long from now on. */
+  delay?: Duration | null
+  /** May run from then on; not together with `delay`. */
+  dueAt?: Date | number | null
+  /** Runs at most, the first included. */
+  attempts?: number | null
+  backoff?: Backoff | null
+  /** How long one run may take. */
+  timeout?: Duration | null
+  /** While a task of the queue with this key waits, is delayed or runs, that one is given instead. */
+  unique?: string | null
+  /** The task that this one belongs to, for your own use. */
+  parent?: number | null
+}
+
+export interface EnqueueOptions extends TaskOptions, CallOptions {
+  /** Makes the call safe to repeat for 24 h. */
+  idempotencyKey?: string | null
+}
+
+export interface NewTask extends TaskOptions {
+  queue: string
+  params?: unknown
+}
+
+/** What holds for a queue; what is left out is as it is for a new one. */
+export interface QueueSettings {
+  /** Tasks that run at the same time, over all workers. */
+  concurrency?: number | null
+  /** So many starts in so long. */
+  rate?: { count: number; per: Duration } | null
+  /** Tasks that may wait; one more is refused with `OverloadedError`. */
+  maxLength?: number | null
+  keep?: Duration | null
+  keepCount?: number | null
+  keepFailed?: Duration | null
+  attempts?: number | null
+  backoff?: Backoff | null
+  timeout?: Duration | null
+}
+
+/** A queue as it stands. */
+export interface QueueInfo {
+  name: string
+  settings: Document
+  paused: boolean
+  waiting: number
+  delayed: number
+  active: number
+  completed: number
+  failed: number
+  cancelled: number
+  headWaits: number
+  overdue: number
+}
+
+export interface Schedule {
+  /** Five fields, or six with seconds first. */
+  cron: string
+  timeZone?: string | null
+  task: NewTask
+  /** What happens to firings that came too late. */
+  misfire?: 'skip' | 'once' | 'all' | null
+  paused?: boolean | null
+}
+
+/** A schedule as it stands. */
+export interface ScheduleInfo {
+  schedule: Document
+  nextAt: number | null
+  lastAt: number | null
+  lastTask: number | null
+  fired: number
+  error: string | null
+}
+
+export interface TaskListOptions extends CallOptions {
+  queue?: string | null
+  state?: TaskState | null
+  limit?: number | null
+  after?: string | null
+}
+
+/** The task queue: tasks are kept until a worker has run them, whatever dies meanwhile; one may run more than once. */
+export declare class Tasks {
+  private constructor()
+  /** Adds a task; `existing` says that another one held the unique key, and is the one given. */
+  enqueue(queue: string, params?: unknown, options?: EnqueueOptions | null): Promise<Task & { existing: boolean }>
+  /** Adds at most 1 000 tasks, all or none. */
+  enqueueMany(tasks: readonly NewTask[], options?: CallOptions | null): Promise<{ id: number; existing: boolean }[]>
+  /** One task; null when there is none, or it is not kept any more. */
+  get(id: number, options?: CallOptions | null): Promise<Task | null>
+  /** The task once it has ended; a `signal` bounds the wait. */
+  wait(id: number, options?: CallOptions | null): Promise<Task>
+  /** Every task of a queue and a state, or of all. */
+  list(options?: (TaskListOptions & { pageSize?: number | null }) | null): AsyncGenerator<Task, void, undefined>
+  /** One page of at most 1 000 tasks. */
+  page(options?: TaskListOptions | null): Promise<{ items: Task[]; cursor: string | null }>
+  /** Cancels a task: one that waits at once; one that runs is told, and is cancelled when its handler stops. */
+  cancel(id: number, options?: CallOptions | null): Promise<Task & { changed: boolean }>
+  /** Brings back a task that failed for good or was cancelled; a delayed one may run at once. */
+  retry(id: number, options?: CallOptions | null): Promise<Task & { changed: boolean }>
+  /** Brings back dead letters of a queue, oldest first; how many. */
+  redrive(queue: string, options?: ({ limit?: number | null } & CallOptions) | null): Promise<number>
+  /** Forgets a task that does not run; whether there was one. */
+  remove(id: number, options?: CallOptions | null): Promise<boolean>
+  queues(options?: CallOptions | null): Promise<QueueInfo[]>
+  queue(queue: string, options?: CallOptions | null): Promise<QueueInfo>
+  /** Sets what holds for a queue, all of it. */
+  configure(queue: string, settings: QueueSettings, options?: CallOptions | null): Promise<QueueInfo>
+  /** Lets no worker claim from a queue; tasks that run go on. */
+  pause(queue: string, options?: CallOptions | null): Promise<QueueInfo>
+  /** Lets workers claim again. */
+  resume(queue: string, options?: CallOptions | null): Promise<QueueInfo>
+  /** Cancels everything in a queue that waits or is delayed. */
+  drain(queue: string, options?: CallOptions | null): Promise<void>
+  /** Enqueues a task again and again; a schedule of the same name is replaced. */
+  putSchedule(name: string, schedule: Schedule, options?: CallOptions | null): Promise<ScheduleInfo>
+  /** Ends a schedule; whether there was one. */
+  removeSchedule(name: string, options?: CallOptions | null): Promise<boolean>
+  schedules(options?: CallOptions | null): Promise<ScheduleInfo[]>
+}
+
+/** A task in the hands of its handler. */
+export interface RunningTask<P = any> extends Omit<Task<P>, 'progress'> {
+  /** Says how far the run is, from 0 to 1; kept at most once a second. */
+  progress(progress: number): void
+  /** Whether the run should end; whatever the handler throws then ends it. */
+  readonly cancelled: boolean
+  /** Why it should end. */
+  readonly interrupt: 'cancelled' | 'timed_out' | 'lease_lost' | 'stopped' | null
+  /** Aborts when it should end. */
+  readonly signal: AbortSignal
+  /** The task and the number of the run, which rises with each: give it to whatever the run writes to. */
+  readonly fence: [number, number]
+}
+export declare const RunningTask: { prototype: RunningTask }
+
+/** What it returns is the result of the task, what it throws a failure. */
+export type Handler<P = any> = (task: RunningTask<P>, context: { signal: AbortSignal }) => unknown
+
+/** Thrown by a handler when no further run would help: the task is a dead letter at once. */
+export declare class Discard extends Error {}
+
+export interface WorkerOptions {
+  /** Tasks that run at the same time: 1 to 1 000; 1 unless it is said. */
+  concurrency?: number | null
+  /** When this process dies, its tasks run again after so long at most; 30 s. */
+  lease?: Duration | null
+  /** How long a stop waits for handlers; 30 s. */
+  grace?: Duration | null
+  /** What people see as the task's worker. */
+  name?: string | null
+}
+
+/** Runs a handler on tasks. It keeps the process alive until it is stopped; blocking the event loop costs no lease. */
+export declare class Worker {
+  private constructor()
+  /** Claims nothing more, waits for handlers up to the grace, then aborts their signals and hands their tasks back: so many. */
+  stop(options?: { grace?: Duration | null } | null): Promise<number>
+  /** Answers once the worker has stopped and its handlers have ended. */
+  wait(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
 /**
  * One open database. It is closed by `close`, by `await using`, when its process or worker ends, or when nobody holds it any
  * more. An open database does not keep the process alive; a call that is under way does.
@@ -283,6 +493,9 @@ export declare class Kappa {
   static connect(url: string | URL, options?: ConnectOptions | null): Promise<Kappa>
   readonly products: Products
   readonly users: Collection<User>
+  readonly tasks: Tasks
+  /** Runs a handler on the tasks of a queue, or of several, until it is stopped. */
+  worker<P = any>(queue: string | readonly string[], handler: Handler<P>, options?: WorkerOptions | null): Worker
   /** The collection `name`; with a declaration, it holds when the promise does. */
   collection<T = Document>(name: string, declaration?: (Declaration & CallOptions) | null): Promise<Collection<T>>
   /** Every collection that was declared or written. */

@@ -2,7 +2,7 @@
 import kappa from './index.cjs'
 
 export const {
-  Kappa, Collection, Products, List, Batch, Changes, Histogram, histogram, cpuInfo, KappaError, InvalidInputError,
+  Kappa, Collection, Products, List, Batch, Changes, Tasks, Worker, RunningTask, Discard, Histogram, histogram, cpuInfo, KappaError, InvalidInputError,
   NotFoundError, AlreadyExistsError, ConflictError, VersionMismatchError, TooLargeError, OverloadedError,
   StorageFullError, UnavailableError, AmbiguousError, IndexBuildingError, ExpiredError, LockedError, DamagedError,
   UnsupportedError, CancelledError, ClosedError, InternalError,

@@ -61,6 +61,12 @@ function flag(value, what) {
   return value
 }
 
+/** Any number. */
+function number(value, what) {
+  if (typeof value !== 'number') throw invalid(`${what} is a number type=${kind(value)}`)
+  return value
+}
+
 /** A list of strings. */
 function texts(value, what) {
   if (!Array.isArray(value)) throw invalid(`${what} is an array of strings type=${kind(value)}`)
@@ -82,4 +88,4 @@ function shown(value) {
   return typeof value === 'number' || typeof value === 'bigint' ? String(value) : kind(value)
 }
 
-module.exports = { options, text, optionalText, whole, optionalWhole, natural, optionalNatural, flag, texts, signal, kind }
+module.exports = { options, text, optionalText, whole, optionalWhole, natural, optionalNatural, flag, number, texts, signal, kind }

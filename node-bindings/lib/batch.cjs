@@ -1,14 +1,17 @@
 // Operations being gathered to happen together.
 'use strict'
 
-const { native, call, same } = require('./port.cjs')
+const { native, call } = require('./port.cjs')
 const { toText } = require('./text.cjs')
 const check = require('./arguments.cjs')
+const { NEW_TASK, taskText, told } = require('./tasks.cjs')
 
 class Batch {
   #native
   #nearest
   #steps = []
+  /** Which steps answer a task. */
+  #tasks = new Set()
 
   /** Use `db.batch()`. */
   constructor(database, reading) {
@@ -38,13 +41,21 @@ class Batch {
     return this.#push('delete', { collection: name(collection), id: text(id), if_version: version(ifVersion) })
   }
 
-  /** Runs all of it; gives for each operation the document it wrote, or whether it deleted one. */
+  /** Adds a task: it exists if the documents do. */
+  enqueue(queue, params, options) {
+    const document = taskText(queue, params, check.options(options, NEW_TASK))
+    this.#tasks.add(this.#steps.length)
+    return this.#push('enqueue', { document })
+  }
+
+  /** Runs all of it; gives for each operation the document it wrote, or whether it deleted one, or the task. */
   commit(options) {
     try {
       const { idempotencyKey, signal } = check.options(options, ['idempotencyKey', 'signal'])
       const key = check.optionalText(idempotencyKey, 'an idempotency key')
       const steps = `[${this.#steps.join(',')}]`
-      return call((slot) => native.commit(this.#native, slot, steps, key), same, {
+      const named = (answers) => answers.map((answer, at) => (this.#tasks.has(at) ? told(answer) : answer))
+      return call((slot) => native.commit(this.#native, slot, steps, key), named, {
         signal: check.signal(signal),
         nearest: this.#nearest,
       })
@@ -63,7 +74,7 @@ class Batch {
   #push(operation, { document, ...rest }) {
     // The document is JSON text already; writing it again would cost its length, and the digits of a BigInt.
     const fields = JSON.stringify(rest).slice(1, -1)
-    this.#steps.push(`{"${operation}":{${fields}${document === undefined ? '' : `,"document":${document}`}}}`)
+    this.#steps.push(`{"${operation}":{${fields}${document === undefined ? '' : `${fields && ','}"document":${document}`}}}`)
     return this
   }
 }

@@ -8,6 +8,8 @@ const check = require('./arguments.cjs')
 const { Collection, Products } = require('./store.cjs')
 const { Batch } = require('./batch.cjs')
 const { Changes } = require('./changes.cjs')
+const { Tasks } = require('./tasks.cjs')
+const { Worker } = require('./worker.cjs')
 
 const OPEN_OPTIONS = [
   'mode', 'durability', 'view', 'intakeBytes', 'deadline', 'memtableBytes', 'cacheBytes', 'logRetentionBytes', 'logRetention',
@@ -27,6 +29,7 @@ class Kappa {
     this.#reading = reading
     this.products = new Products(made, 'products', reading)
     this.users = new Collection(made, 'users', reading)
+    this.tasks = new Tasks(made, reading)
   }
 
   /** Opens the database in the directory `path`, made if it is not there. */
@@ -63,6 +66,11 @@ class Kappa {
   /** Writes that happen together or not at all. */
   batch() {
     return new Batch(this.#native, this.#reading)
+  }
+
+  /** Runs a handler on the tasks of a queue, or of several, until it is stopped. */
+  worker(queue, handler, options) {
+    return new Worker(this.#native, queue, handler, options, this.#reading)
   }
 
   /** Changes in the order they were committed. */

@@ -28,7 +28,7 @@ class Tasks {
 
   /** Adds a task; `existing` says that another one held the unique key, and is the one given. */
   enqueue(queue, params, options) {
-    return this.#call(options, [...NEW_TASK, 'idempotencyKey'], (given) => `{"enqueue":${taskText(queue, params, given)}}`, flat)
+    return this.#call(options, [...NEW_TASK, 'idempotencyKey'], (given) => `{"enqueue":${taskText(queue, params, given)}}`)
   }
 
   /** Adds at most 1 000 tasks, all or none. */
@@ -82,12 +82,12 @@ class Tasks {
 
   /** Cancels a task; `changed` says whether the call changed it. */
   cancel(id, options) {
-    return this.#call(options, [], () => `{"cancel":${check.natural(id, 'the number of a task')}}`, flat)
+    return this.#call(options, [], () => `{"cancel":${check.natural(id, 'the number of a task')}}`)
   }
 
   /** Brings back a task that failed for good or was cancelled; a delayed one may run at once. */
   retry(id, options) {
-    return this.#call(options, [], () => `{"retry":${check.natural(id, 'the number of a task')}}`, flat)
+    return this.#call(options, [], () => `{"retry":${check.natural(id, 'the number of a task')}}`)
   }
 
   /** Brings back dead letters of a queue, oldest first; how many. */
@@ -251,11 +251,6 @@ function named(name) {
     NAMES.set(name, known)
   }
   return known
-}
-
-/** A task with what the call did to it. */
-function flat({ task, ...rest }) {
-  return { ...told(task), ...rest }
 }
 
 module.exports = { Tasks, NEW_TASK, taskText, millis, told }

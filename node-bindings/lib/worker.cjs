@@ -23,8 +23,13 @@ class RunningTask {
     this.#worker = worker
     this.#run = run
     Object.assign(this, told(task))
-    // Progress is said by a method of this name; how far an earlier run was is of no use to this one.
+    // How far an earlier run was is of no use to this one, and would hide the method.
     delete this.progress
+  }
+
+  /** Says how far the run is, from 0 to 1; kept at most once a second, the newest value. */
+  progress(progress) {
+    callNow(() => native.jobProgress(this.#worker, this.id, check.number(progress, 'progress')))
   }
 
   /** The task and the number of the run, which rises with each: give it to whatever the run writes to. */
@@ -51,7 +56,8 @@ class RunningTask {
       const interrupted = call((slot) => native.jobInterrupted(this.#worker, slot, this.id), same, { signal: done.signal })
       interrupted.then(
         (why) => abort.abort(make({ code: 'cancelled', message: 'the run should end', context: { interrupt: why } })),
-        () => {},
+        // A run that cannot be told anything must not go on as if nothing could happen to it.
+        (error) => done.signal.aborted || abort.abort(error),
       )
     }
     return this.#watch.abort.signal
@@ -62,8 +68,6 @@ class RunningTask {
     task.#watch?.done.abort()
   }
 }
-
-Object.defineProperty(RunningTask.prototype, 'constructor', { enumerable: false })
 
 class Worker {
   #native
@@ -123,9 +127,6 @@ class Worker {
 
   async #perform(task) {
     const finish = (how, said) => callNow(() => native.finishJob(this.#native, task.id, how, said))
-    Object.defineProperty(task, 'progress', {
-      value: (progress) => callNow(() => native.jobProgress(this.#native, task.id, check.number(progress, 'progress'))),
-    })
     try {
       const result = await this.#handler(task, task)
       finish('completed', result === undefined ? 'null' : jsonText(result))

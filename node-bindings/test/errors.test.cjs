@@ -61,6 +61,33 @@ test('what a getter of the caller throws comes back as it is', async (t) => {
 function reach(db, path) {
   const opening = () => Kappa.inMemory().then((opened) => opened.close())
   const user = (name, ...given) => () => db.users[name](...given)
+  // What a handler meets becomes the error of its task, or is thrown here.
+  const ran = async () => {
+    let met
+    const worker = db.worker('jobs', async (task, { signal }) => {
+      try {
+        task.progress(0.5)
+        assert.equal(task.cancelled, false)
+        await new Promise(setImmediate)
+        signal.throwIfAborted()
+      } catch (error) {
+        met = error
+      }
+    })
+    const ending = worker.wait()
+    ending.catch(() => {})
+    const { id } = await db.tasks.enqueue('jobs', null, { attempts: 1 })
+    try {
+      const ended = await Promise.race([db.tasks.wait(id), ending.then(() => undefined)])
+      if (ended.error !== null) met = inner('errors.cjs').make({ code: 'internal', message: ended.error })
+    } finally {
+      await worker.stop({ grace: 0 }).catch((error) => {
+        met = error
+        return worker.stop({ grace: 0 })
+      })
+    }
+    if (met) throw met
+  }
   return {
     open: opening,
     opened: opening,
@@ -104,6 +131,20 @@ function reach(db, path) {
     walk: () => db.users.list().toArray(),
     nextPage: () => db.users.list().toArray(),
     mock: () => db.products.mock(1),
+    task: () => db.tasks.get(1),
+    taskEnded: async () => {
+      const { id } = await db.tasks.enqueue('none')
+      await db.tasks.cancel(id)
+      return db.tasks.wait(id)
+    },
+    milliseconds: () => native.milliseconds('5s'),
+    work: ran,
+    nextJobs: ran,
+    stopWorker: ran,
+    finishJob: ran,
+    jobProgress: ran,
+    jobInterrupt: ran,
+    jobInterrupted: ran,
     commit: () => db.batch().create('users', {}).commit(),
     changes: () => db.changes({ start: 'oldest' }).next(),
     followed: () => db.changes({ start: 'oldest' }).next(),

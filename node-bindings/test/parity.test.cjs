@@ -49,6 +49,7 @@ test('every method is in the list', async (t) => {
     Products: db.products,
     List: db.users.list(),
     Batch: db.batch(),
+    Tasks: db.tasks,
     Changes: changes,
     Histogram: await kappa.histogram(1, { range: [0, 1] }),
   }

@@ -29,7 +29,7 @@ pub enum Reply {
     Json(String),
     /// JSON text that holds documents.
     Told(String),
-    Job(Option<Job>),
+    Job(Option<Box<Job>>),
     Histogram(Histogram),
     /// An open database, and whether it is in memory.
     Database(Kappa, bool),
@@ -67,7 +67,7 @@ impl Reply {
             }
             Self::Json(text) => Ok(Reader::default().read(py, &text)?.unbind()),
             Self::Told(text) => Ok(reader.read(py, &text)?.unbind()),
-            Self::Job(job) => job.into_py_any(py),
+            Self::Job(job) => job.map(|job| *job).into_py_any(py),
             Self::Histogram(histogram) => PyHistogram::new(histogram).into_py_any(py),
             Self::Database(kappa, in_memory) => Database::new(kappa, reader, in_memory).into_py_any(py),
         }

@@ -81,7 +81,9 @@ impl Worker {
             let claims = Arc::clone(self.claims.get()?);
             let origin = self.origin.clone();
             Ok(Call::new(&self.origin, move |_| {
-                Pending::new(async move { Ok(Reply::Job(claims.next().await.map(|job| Job::new(job, &origin)))) })
+                Pending::new(
+                    async move { Ok(Reply::Job(claims.next().await.map(|job| Box::new(Job::new(job, &origin))))) },
+                )
             }))
         })
     }
@@ -117,22 +119,22 @@ impl Worker {
 /// A claimed task in the hands of a handler. Whoever drops it hands the task back.
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
 pub struct Job {
-    job: Owned<Mutex<Option<Claimed>>>,
+    claimed: Owned<Mutex<Option<Claimed>>>,
     reader: Reader,
     origin: Origin,
 }
 
 impl Job {
     fn new(job: Claimed, origin: &Origin) -> Self {
-        Self { job: Owned::new(Mutex::new(Some(job))), reader: origin.reader, origin: origin.clone() }
+        Self { claimed: Owned::new(Mutex::new(Some(job))), reader: origin.reader, origin: origin.clone() }
     }
 
     fn with<T>(&self, ask: impl FnOnce(&Claimed) -> T) -> Result<Option<T>> {
-        Ok(self.job.get()?.lock().as_ref().map(ask))
+        Ok(self.claimed.get()?.lock().as_ref().map(ask))
     }
 
     fn finish(&self, outcome: Outcome) -> Result<()> {
-        let job = self.job.get()?.lock().take().ok_or_else(finished)?;
+        let job = self.claimed.get()?.lock().take().ok_or_else(finished)?;
         // Whether it was accepted is told by the task itself.
         drop(job.finish(outcome));
         Ok(())
@@ -142,7 +144,7 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         // In a forked child the job is the parent's, which goes on with it.
-        if let Ok(Some(job)) = self.job.get().map(|job| job.lock().take()) {
+        if let Ok(Some(job)) = self.claimed.get().map(|job| job.lock().take()) {
             drop(job.finish(Outcome::Released));
         }
     }

@@ -180,7 +180,7 @@ ARGUMENTS: dict[str, Callable[[kappa_core.Kappa], Any]] = {
     "a dict as ids": lambda db: db.products.get_many({"a": 1}),
     "a number as version": lambda db: db.products.delete("a", if_version=1),  # type: ignore[arg-type]
     "true as version": lambda db: db.products.delete("a", if_version=True),  # type: ignore[arg-type]
-    "a text as ttl": lambda db: db.users.create({}, ttl="1s"),  # type: ignore[arg-type]
+    "a text as ttl": lambda db: db.users.create({}, ttl="soon"),
     "true as ttl": lambda db: db.users.create({}, ttl=True),
     "a negative ttl": lambda db: db.users.create({}, ttl=-1),
     "a negative timedelta as ttl": lambda db: db.users.create({}, ttl=datetime.timedelta(seconds=-1)),

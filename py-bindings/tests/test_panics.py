@@ -12,7 +12,7 @@ import kappa_core
 from kappa_core import _kappa_core as native
 from kappa_core import aio
 
-CLASSES = (native.Call, native.Bridge, native.Database, native.Store, native.Pages, native.Batch, native.Feed, native.Histogram)
+CLASSES = (native.Call, native.Bridge, native.Database, native.Store, native.Pages, native.Batch, native.Feed, native.Histogram, native.Worker, native.Job)
 # Python's own, or doors that the test itself goes through.
 INHERITED = set(dir(object)) - {"__new__", "__repr__"}
 DOORS = {"_panic", "_kinds", "_raise"}
@@ -43,12 +43,28 @@ def calls(db: native.Database) -> dict[str, Callable[[], Any]]:
     pages = store.list(None, None, None, None, False, None, None, None)
     histogram = native.histogram(10, (1, 6), 1, "draw", None).wait()
     bridge, counting = native.Bridge(), store.count()
+    db.task("enqueue", {"queue": "q"}, None).wait()
+    worker = db.worker({"queues": ["q"]})
+    job = worker.next_within(60_000)
+    assert job is not None
     found: dict[str, Callable[[], Any]] = {
         "open": lambda: native.open("nowhere", {}),
         "connect": lambda: native.connect("http://127.0.0.1:1", None, {}),
         "in_memory": lambda: native.in_memory({}),
         "histogram": lambda: native.histogram(1, None, None, "draw", None),
         "cpu_info": native.cpu_info,
+        "milliseconds": lambda: native.milliseconds("ttl", "5s"),
+        "Call.wait_within": lambda: counting.wait_within(0),
+        "Database.task": lambda: db.task("queues", None, None),
+        "Database.task_ended": lambda: db.task_ended(1),
+        "Database.worker": lambda: db.worker({"queues": ["q"]}),
+        "Worker.next_within": lambda: worker.next_within(0),
+        "Worker.stop": lambda: worker.stop(0),
+        "Job.progress": lambda: job.progress(0.5),
+        "Job.interrupted_within": lambda: job.interrupted_within(0),
+        "Job.complete": lambda: job.complete(None),
+        "Job.fail": lambda: job.fail("no", True),
+        "Batch.enqueue": lambda: batch.enqueue({"queue": "q"}),
         "mock_products": lambda: native.mock_products(1, 1),
         "Call.wait": counting.wait,
         "Bridge.__new__": native.Bridge,
@@ -79,7 +95,7 @@ def calls(db: native.Database) -> dict[str, Callable[[], Any]]:
         "Histogram.__buffer__": lambda: memoryview(histogram),
         "Histogram.get": lambda: histogram.get(1),
     }
-    for owner in (db, store, feed, pages, histogram):
+    for owner in (db, store, feed, pages, histogram, worker, job):
         for name in set(vars(type(owner))) - INHERITED:
             if f"{type(owner).__name__}.{name}" in found or name.startswith("__"):
                 continue

@@ -221,24 +221,34 @@ impl TaskOperation {
     }
 }
 
-/// What `Changed` holds, as one object.
+/// A task, and what the call did to it.
 #[derive(Serialize)]
-struct Changed<'a> {
+struct Marks<'a> {
+    #[serde(flatten)]
     task: &'a Task,
-    changed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    existing: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<bool>,
 }
 
 impl TaskAnswer {
-    /// The JSON text of what it holds, without its name: what bindings hand on.
+    /// The JSON text of what it holds, without its name: what bindings hand on. `existing` and `changed` stand among the fields
+    /// of the task.
     ///
     /// # Errors
     /// `Internal` when it has none, which is a defect.
     pub fn to_json(&self) -> Result<String> {
         let text = match self {
-            Self::Enqueued(value) => serde_json::to_string(value),
+            Self::Enqueued(added) => {
+                let marks = Marks { task: &added.task, existing: Some(added.existing), changed: None };
+                serde_json::to_string(&marks)
+            }
             Self::EnqueuedMany(value) => serde_json::to_string(value),
             Self::Task(value) => serde_json::to_string(value),
-            Self::Changed { task, changed } => serde_json::to_string(&Changed { task, changed: *changed }),
+            Self::Changed { task, changed } => {
+                serde_json::to_string(&Marks { task, existing: None, changed: Some(*changed) })
+            }
             Self::Page(value) => serde_json::to_string(value),
             Self::Worked(value) => serde_json::to_string(value),
             Self::Renewed(value) => serde_json::to_string(value),

@@ -97,8 +97,8 @@ class Batch(Gathering):
     __slots__ = ()
 
     def commit(self, *, idempotency_key: str | None = None) -> list[Any]:
-        """Runs all of it: a document for each write, for a delete whether there was one, and ``task`` and ``existing``
-        for a task.
+        """Runs all of it: a document for each write, for a delete whether there was one, and for a task what
+        ``enqueue`` gives.
 
         Raises the error of the first operation that failed, with its position in ``context["operation"]``;
         nothing was written then.

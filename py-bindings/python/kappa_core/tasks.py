@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
@@ -93,18 +94,6 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def enqueued(answer: Any) -> Enqueued:
-    """The task, and whether it was there already."""
-    answer["task"]["existing"] = answer["existing"]
-    return cast(Enqueued, answer["task"])
-
-
-def changed(answer: Any) -> Changed:
-    """The task, and whether the call changed it."""
-    answer["task"]["changed"] = answer["changed"]
-    return cast(Changed, answer["task"])
-
-
 def page(answer: Any) -> TaskPage:
     """One page as lists of documents have it."""
     return {"items": answer["tasks"], "cursor": answer["next"]}
@@ -169,11 +158,11 @@ class Tasks:
             "unique": unique,
             "parent": parent,
         }
-        return enqueued(self._call("enqueue", new_task(queue, params, options), idempotency_key))
+        return cast(Enqueued, self._call("enqueue", new_task(queue, params, options), idempotency_key))
 
-    def enqueue_many(self, tasks: Iterable[NewTask]) -> list[EnqueuedId]:
+    def enqueue_many(self, tasks: Iterable[NewTask]) -> builtins.list[EnqueuedId]:
         """Adds at most 1 000 tasks, all or none: dicts with ``queue``, ``params`` and the options of :meth:`enqueue`."""
-        return cast(list[EnqueuedId], self._call("enqueue_many", several(tasks)))
+        return cast("builtins.list[EnqueuedId]", self._call("enqueue_many", several(tasks)))
 
     def get(self, id: int) -> Task | None:
         """One task; None when there is none, or it is not kept any more."""
@@ -224,11 +213,11 @@ class Tasks:
 
     def cancel(self, id: int) -> Changed:
         """Cancels a task: one that waits at once; one that runs is told, and is cancelled when its handler stops."""
-        return changed(self._call("cancel", id))
+        return cast(Changed, self._call("cancel", id))
 
     def retry(self, id: int) -> Changed:
         """Brings back a task that failed for good or was cancelled; a delayed one may run at once."""
-        return changed(self._call("retry", id))
+        return cast(Changed, self._call("retry", id))
 
     def redrive(self, queue: str, limit: int = 1000) -> int:
         """Brings back dead letters of a queue, oldest first; how many."""
@@ -238,9 +227,9 @@ class Tasks:
         """Forgets a task that does not run; whether there was one."""
         return cast(bool, self._call("remove", id))
 
-    def queues(self) -> list[QueueInfo]:
+    def queues(self) -> builtins.list[QueueInfo]:
         """Every queue that was used or configured, by name, as it stands."""
-        return cast("list[QueueInfo]", self._call("queues"))
+        return cast("builtins.list[QueueInfo]", self._call("queues"))
 
     def queue(self, queue: str) -> QueueInfo:
         """One queue as it stands."""
@@ -314,9 +303,9 @@ class Tasks:
         """Ends a schedule; whether there was one. What it enqueued stays."""
         return cast(bool, self._call("remove_schedule", {"name": name}))
 
-    def schedules(self) -> list[ScheduleInfo]:
+    def schedules(self) -> builtins.list[ScheduleInfo]:
         """Every schedule, by name, as it stands."""
-        return cast("list[ScheduleInfo]", self._call("schedules"))
+        return cast("builtins.list[ScheduleInfo]", self._call("schedules"))
 
 
 def schedule(

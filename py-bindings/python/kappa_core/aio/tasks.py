@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import Any, cast
 
 from .. import _kappa_core
-from ..tasks import changed, enqueued, new_task, page, schedule, settings, several, wanted
+from ..tasks import new_task, page, schedule, settings, several, wanted
 from ..types import (
     Backoff,
     Changed,
@@ -67,11 +68,11 @@ class Tasks:
             "unique": unique,
             "parent": parent,
         }
-        return enqueued(await self._call("enqueue", new_task(queue, params, options), idempotency_key))
+        return cast(Enqueued, await self._call("enqueue", new_task(queue, params, options), idempotency_key))
 
-    async def enqueue_many(self, tasks: Iterable[NewTask]) -> list[EnqueuedId]:
+    async def enqueue_many(self, tasks: Iterable[NewTask]) -> builtins.list[EnqueuedId]:
         """See :meth:`kappa_core.Tasks.enqueue_many`."""
-        return cast(list[EnqueuedId], await self._call("enqueue_many", several(tasks)))
+        return cast("builtins.list[EnqueuedId]", await self._call("enqueue_many", several(tasks)))
 
     async def get(self, id: int) -> Task | None:
         """See :meth:`kappa_core.Tasks.get`."""
@@ -116,11 +117,11 @@ class Tasks:
 
     async def cancel(self, id: int) -> Changed:
         """See :meth:`kappa_core.Tasks.cancel`."""
-        return changed(await self._call("cancel", id))
+        return cast(Changed, await self._call("cancel", id))
 
     async def retry(self, id: int) -> Changed:
         """See :meth:`kappa_core.Tasks.retry`."""
-        return changed(await self._call("retry", id))
+        return cast(Changed, await self._call("retry", id))
 
     async def redrive(self, queue: str, limit: int = 1000) -> int:
         """See :meth:`kappa_core.Tasks.redrive`."""
@@ -130,9 +131,9 @@ class Tasks:
         """See :meth:`kappa_core.Tasks.remove`."""
         return cast(bool, await self._call("remove", id))
 
-    async def queues(self) -> list[QueueInfo]:
+    async def queues(self) -> builtins.list[QueueInfo]:
         """See :meth:`kappa_core.Tasks.queues`."""
-        return cast("list[QueueInfo]", await self._call("queues"))
+        return cast("builtins.list[QueueInfo]", await self._call("queues"))
 
     async def queue(self, queue: str) -> QueueInfo:
         """See :meth:`kappa_core.Tasks.queue`."""
@@ -198,6 +199,6 @@ class Tasks:
         """See :meth:`kappa_core.Tasks.remove_schedule`."""
         return cast(bool, await self._call("remove_schedule", {"name": name}))
 
-    async def schedules(self) -> list[ScheduleInfo]:
+    async def schedules(self) -> builtins.list[ScheduleInfo]:
         """See :meth:`kappa_core.Tasks.schedules`."""
-        return cast("list[ScheduleInfo]", await self._call("schedules"))
+        return cast("builtins.list[ScheduleInfo]", await self._call("schedules"))
