@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use kappa_core::kinds::Kinds;
 use kappa_core::{Answer, CallOptions, CollectionInfo, CollectionName, Entry, Error, ErrorKind};
-use kappa_core::{Kappa, ListRequest, Operation, Page, Result};
+use kappa_core::{Enqueued, Kappa, ListRequest, NewTask, Operation, Page, Result};
+use kappa_core::{Task, TaskAnswer, TaskId, TaskOperation};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::draws::Draws;
 use crate::options::ServerOptions;
+use crate::workers::{EXECUTE, QUEUE};
 
 /// Shared by all requests; cloning is cheap.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub struct Parts {
     pub kappa: Kappa,
     /// The limits.
     pub options: ServerOptions,
+    /// What the server's own tasks can be.
+    pub kinds: Kinds,
     /// Who may draw random numbers now.
     pub draws: Draws,
     /// Where the server listens.
@@ -40,15 +46,25 @@ impl Deref for App {
 
 impl App {
     /// Joins the parts.
-    pub fn new(kappa: Kappa, options: ServerOptions, address: SocketAddr, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        kappa: Kappa,
+        options: ServerOptions,
+        kinds: Kinds,
+        address: SocketAddr,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let draws = Draws::new(options.max_draws);
-        Self(Arc::new(Parts { kappa, options, draws, address, stop }))
+        Self(Arc::new(Parts { kappa, options, kinds, draws, address, stop }))
     }
 
     /// Runs one operation. Pages and other long reads go to a thread that may wait, because a read runs on the thread
     /// that asks for it.
     pub async fn call(&self, operation: Operation, options: CallOptions) -> Result<Answer> {
-        let long = operation.is_read() && !matches!(operation, Operation::Get { .. });
+        let short = matches!(
+            operation,
+            Operation::Get { .. } | Operation::Task(TaskOperation::Get(_) | TaskOperation::Ready { .. })
+        );
+        let long = operation.is_read() && !short;
         if !long {
             return self.kappa.call(operation, options).await;
         }
@@ -134,6 +150,42 @@ impl App {
             Answer::Batch(answers) => Ok(answers),
             _ => Err(unexpected()),
         }
+    }
+
+    /// The answer of a call of the queue.
+    pub async fn task_call(&self, operation: TaskOperation, options: CallOptions) -> Result<TaskAnswer> {
+        match self.call(Operation::Task(operation), options).await? {
+            Answer::Task(answer) => Ok(answer),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Adds a task.
+    pub async fn enqueue(&self, new: NewTask, options: CallOptions) -> Result<Enqueued> {
+        match self.task_call(TaskOperation::Enqueue(Box::new(new)), options).await? {
+            TaskAnswer::Enqueued(added) => Ok(*added),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// One task.
+    pub async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        match self.task_call(TaskOperation::Get(id), CallOptions::default()).await? {
+            TaskAnswer::Task(task) => Ok(task.map(|task| *task)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Refuses a task of the server's own queues that its workers could only fail.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a kind that is not known and for parameters that it does not take.
+    pub fn check_task(&self, new: &NewTask) -> Result<()> {
+        if new.queue != QUEUE && new.queue != EXECUTE {
+            return Ok(());
+        }
+        let params: Value = new.params.to()?;
+        self.kinds.check(new.kind.as_deref().unwrap_or(&new.queue), &params)
     }
 
     /// Whether only this machine reaches the server.

@@ -105,6 +105,18 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal.code(), "the server failed; its log says more")
     }
 
+    /// The same with more behind the detail.
+    #[must_use]
+    pub fn with(mut self, more: &str) -> Self {
+        self.detail.push_str(more);
+        self
+    }
+
+    /// After how many seconds a retry makes sense, where it does.
+    pub fn seconds(&self) -> Option<u32> {
+        self.retry_after
+    }
+
     /// Says after how many seconds a retry makes sense.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {

@@ -31,10 +31,11 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<Version>, Problem> {
 
 /// Whether `If-None-Match` names the version the client would get, so that it need not get it again.
 pub fn is_known(headers: &HeaderMap, version: Version) -> bool {
-    if !headers.contains_key(IF_NONE_MATCH) {
-        return false;
-    }
-    let own = format!("\"{version}\"");
+    headers.contains_key(IF_NONE_MATCH) && is_named(headers, &format!("\"{version}\""))
+}
+
+/// Whether `If-None-Match` names `own`, an entity tag in its quotes.
+pub fn is_named(headers: &HeaderMap, own: &str) -> bool {
     let mut tags = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     tags.any(|text| text.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == own))
 }

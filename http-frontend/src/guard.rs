@@ -173,7 +173,7 @@ mod tests {
         let kappa = Kappa::in_memory(&Options::default(), &Env::default()).expect("opens");
         let options = ServerOptions { request_timeout: Duration::from_millis(20), ..ServerOptions::default() };
         let (_sender, stop) = tokio::sync::watch::channel(false);
-        let app = App::new(kappa, options, ([127, 0, 0, 1], 80).into(), stop);
+        let app = App::new(kappa, options, kappa_core::kinds::Kinds::new(), ([127, 0, 0, 1], 80).into(), stop);
         let router = Router::new().route("/endless", any(std::future::pending::<()>)).route("/broken", any(broken));
         let request = Request::builder().method(method).uri(path).header(HOST, "localhost").body(Body::empty());
         answer(&app, router, request.expect("a request")).await

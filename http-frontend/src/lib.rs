@@ -17,6 +17,7 @@ mod router;
 mod seed_routes;
 mod server;
 mod stall;
+mod workers;
 
 pub use api::openapi::document as openapi_document;
 pub use cli::run;

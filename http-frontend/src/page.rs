@@ -123,13 +123,16 @@ pub fn page(uri: &Uri, documents: &[Entry], next: Option<&str>) -> Response {
     serde_json::to_writer(&mut body, &next).expect("a cursor is a string");
     body.push(b'}');
     let mut response = json(body);
-    if let Some(next) = next {
-        let link = format!("<{}>; rel=\"next\"", next_uri(uri, next));
-        if let Ok(link) = HeaderValue::try_from(link) {
-            response.headers_mut().insert(LINK, link);
-        }
-    }
+    link_next(&mut response, uri, next);
     response
+}
+
+/// Adds the `Link` to the page behind `next`, where there is one.
+pub fn link_next(response: &mut Response, uri: &Uri, next: Option<&str>) {
+    let Some(next) = next else { return };
+    if let Ok(link) = HeaderValue::try_from(format!("<{}>; rel=\"next\"", next_uri(uri, next))) {
+        response.headers_mut().insert(LINK, link);
+    }
 }
 
 /// `{"items":[...]}` with null for what does not exist.

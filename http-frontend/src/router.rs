@@ -10,7 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    batch, changes, changes_page, check, collections, documents, health, info, openapi, operations, randoms,
+    batch, changes, changes_page, check, collections, documents, health, info, openapi, operations, queues, randoms,
+    schedules, task_events, tasks, work,
 };
 use crate::app::App;
 use crate::error::Problem;
@@ -31,6 +32,24 @@ pub fn described() -> OpenApiRouter<App> {
         .routes(routes!(check::check))
         .routes(routes!(changes::changes))
         .routes(routes!(changes_page::changes_page))
+        .routes(routes!(tasks::list, tasks::create))
+        .routes(routes!(tasks::create_many))
+        .routes(routes!(tasks::read, tasks::delete))
+        .routes(routes!(task_events::follow))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::retry))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::read, queues::configure))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(queues::drain))
+        .routes(routes!(queues::redrive))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::put, schedules::delete))
+        .routes(routes!(work::claim))
+        .routes(routes!(work::complete))
+        .routes(routes!(work::renew))
+        .routes(routes!(work::progress))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
 }

@@ -1,17 +1,17 @@
 //! The accept loop: bounded connections, errors that pass, and an end within its deadline.
 
-use std::io::{ErrorKind, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::pin::pin;
 use std::time::Duration;
 
-use kappa_core::Kappa;
+use kappa_core::{Kappa, Worker};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::options::ServerOptions;
-use crate::{connection, router};
+use crate::{connection, router, workers};
 
 /// How long the loop waits when the system has no room for a connection, such as no file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ const REFUSAL: &[u8] =
 /// The database stays open; close it when this returns.
 ///
 /// # Errors
-/// When the listener has no address.
+/// When the listener has no address, or the options allow tasks that cannot be set up.
 pub async fn serve(
     kappa: Kappa,
     options: ServerOptions,
@@ -35,7 +35,14 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let (stopping, stopped) = watch::channel(false);
     let (most, patience) = (options.max_connections, options.stop_timeout);
-    let app = App::new(kappa, options, address, stopped);
+    let (kinds, containers) = workers::kinds(&options).map_err(Error::other)?;
+    let own = [workers::QUEUE, workers::EXECUTE].map(str::to_owned);
+    let running = workers::start(&kappa, &kinds, &own, &options).map_err(Error::other)?;
+    if let Some(containers) = containers.filter(|_| options.workers > 0) {
+        let kappa = kappa.clone();
+        tokio::task::spawn_blocking(move || workers::reap(&kappa, &containers));
+    }
+    let app = App::new(kappa, options, kinds, address, stopped);
     let router = router::router(app.clone());
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -58,10 +65,15 @@ pub async fn serve(
     }
     drop(listener);
     stopping.send_replace(true);
+    let working = tokio::task::spawn_blocking(move || running.into_iter().map(Worker::stop).sum::<usize>());
     let ending = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(patience, ending).await.is_err() {
         tracing::warn!(connections = connections.len(), "requests in flight did not end in time");
         connections.shutdown().await;
+    }
+    match working.await {
+        Ok(0) | Err(_) => {}
+        Ok(tasks) => tracing::warn!(tasks, "tasks that did not end in time were handed back"),
     }
     Ok(())
 }

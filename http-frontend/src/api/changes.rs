@@ -19,9 +19,10 @@ use crate::app::App;
 use crate::error::Problem;
 use crate::page::Params;
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Where a client that comes back was.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How long a client waits before it comes back.
-const RECONNECT: Duration = Duration::from_secs(2);
+pub const RECONNECT: Duration = Duration::from_secs(2);
 /// After so many changes of other collections the client is told how far it is.
 const SKIPPED: u32 = 1_000;
 /// Changes that are read at once for one client.
@@ -89,7 +90,7 @@ pub async fn changes(
 }
 
 /// The changes that are there already, not more than are sent soon. Reads files: not for the threads that answer.
-fn look(mut feed: Feed) -> Result<(Feed, VecDeque<Change>)> {
+pub fn look(mut feed: Feed) -> Result<(Feed, VecDeque<Change>)> {
     let mut ready = VecDeque::new();
     while ready.len() < READ_AHEAD {
         let Some(change) = feed.next_now()? else { break };
@@ -176,7 +177,7 @@ impl Follow {
 }
 
 /// Returns once the server stops.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A sender that is gone means the same as its sign: there is no server any more.
     let _ = stop.wait_for(|stopping| *stopping).await;
 }

@@ -44,7 +44,7 @@ mod tests {
         let kappa = Kappa::in_memory(&Options::default(), &Env::default()).expect("opens");
         let (stop, stopping) = watch::channel(false);
         let address = ([127, 0, 0, 1], 80).into();
-        let app = App::new(kappa.clone(), ServerOptions::default(), address, stopping);
+        let app = App::new(kappa.clone(), ServerOptions::default(), kappa_core::kinds::Kinds::new(), address, stopping);
         let ask = || readyz(State(app.clone()));
         assert_eq!(ask().await.expect("ready"), "ok\n");
         kappa.close().expect("closes");

@@ -26,6 +26,10 @@ use crate::router;
         (name = "users", description = "Users: documents with a name, an e-mail address and a group"),
         (name = "collections", description = "Documents of any kind, and what their collections promise"),
         (name = "batch", description = "Several operations that happen together or not at all"),
+        (name = "tasks", description = "Work that is done later: what is to be done, and what became of it"),
+        (name = "queues", description = "Where tasks wait, and what holds for them there"),
+        (name = "schedules", description = "Tasks that are enqueued again and again"),
+        (name = "work", description = "For workers in any language: claim tasks, and report what became of them"),
         (name = "randoms", description = "How often each number comes up among many random draws"),
         (name = "changes", description = "Every change as it happens"),
         (name = "operations", description = "For those who run the server")

@@ -17,6 +17,8 @@ mod program;
 mod randoms;
 mod readme;
 mod remote;
+mod seed_tasks;
 mod server;
 mod stop;
+mod tasks;
 mod user;

@@ -1,0 +1,129 @@
+//! The server's own workers: the built-in kinds of task, and those that the configuration allows.
+
+use std::time::Duration;
+
+use kappa_core::env::Env;
+use kappa_core::kinds::{self, Context, Kind, Kinds, Setup};
+use kappa_core::runner::Containers;
+use kappa_core::{Failure, Job, Json, Kappa, Result, TaskState, Worker, WorkerOptions};
+use serde_json::{Value, json};
+
+use crate::options::ServerOptions;
+
+/// The queue whose tasks the server runs where nothing else is said.
+pub const QUEUE: &str = "tasks";
+/// The queue of `/api/execute`: apart, so that who waits for an answer does not stand behind long tasks.
+pub const EXECUTE: &str = "execute";
+/// The kind of a task whose name says nothing else: it waits.
+pub const LONG_TASK: &str = "long_task";
+/// Progress is told this often.
+const STEP: Duration = Duration::from_millis(100);
+
+/// Every kind that `options` allow, and what looks after containers that were left.
+///
+/// # Errors
+/// As `TaskPrograms::install` and `Kinds::allow_files`.
+pub fn kinds(options: &ServerOptions) -> Result<(Kinds, Option<Containers>)> {
+    let env = Env::default();
+    let mut kinds = Kinds::built_in(&Setup { env: env.clone(), default_wait: options.task_length });
+    kinds.insert(LONG_TASK, LongTask(options.task_length))?;
+    if let Some(directory) = &options.task_files {
+        kinds.allow_files(directory)?;
+    }
+    let containers = options.task_programs.install(&mut kinds, &env)?;
+    Ok((kinds, containers))
+}
+
+/// Starts workers of `queues`, one for each so that none stands behind another, each for so many tasks at a time.
+///
+/// # Errors
+/// As [`Worker::start`].
+pub fn start(kappa: &Kappa, kinds: &Kinds, queues: &[String], options: &ServerOptions) -> Result<Vec<Worker>> {
+    let worker = |queue: &String| {
+        let worker = WorkerOptions::new([queue.as_str()]).concurrency(options.workers);
+        let worker = WorkerOptions { grace: options.stop_timeout, ..worker };
+        let (kappa_of_jobs, kinds) = (kappa.clone(), kinds.clone());
+        Worker::start(kappa, worker, move |job| run(&kinds, &kappa_of_jobs, job))
+    };
+    if options.workers == 0 { Ok(Vec::new()) } else { queues.iter().map(worker).collect() }
+}
+
+/// Removes containers of tasks that do not run any more. What cannot be looked up stays.
+pub fn reap(kappa: &Kappa, containers: &Containers) {
+    let runs = |fence: &str| {
+        let Some(id) = fence.split('-').next().and_then(|id| id.parse().ok()) else { return true };
+        !matches!(kappa.tasks().get(id).wait(), Ok(task) if task.as_ref().is_none_or(|task| task.state != TaskState::Active))
+    };
+    match containers.reap(&runs) {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "containers that an earlier server had left were removed"),
+        Err(error) => tracing::warn!(%error, "containers that an earlier server left cannot be looked up"),
+    }
+}
+
+fn run(kinds: &Kinds, kappa: &Kappa, job: &Job) -> std::result::Result<Json, Failure> {
+    let params = job.params().to()?;
+    match kinds.run(&job.task().kind, &Stage { job, kappa, params }) {
+        Ok(result) => Ok(Json::new(&result)?),
+        Err(failure) => Err(Failure { error: failure.to_string(), retry: failure.retry }),
+    }
+}
+
+/// A job as kinds see it.
+struct Stage<'a> {
+    job: &'a Job,
+    kappa: &'a Kappa,
+    params: Value,
+}
+
+impl Context for Stage<'_> {
+    fn id(&self) -> u64 {
+        self.job.fence().0
+    }
+
+    fn run_number(&self) -> u32 {
+        self.job.fence().1
+    }
+
+    fn params(&self) -> &Value {
+        &self.params
+    }
+
+    fn progress(&self, done: f64) {
+        self.job.progress(done);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.job.cancelled()
+    }
+
+    fn wait_cancelled(&self, limit: Duration) -> bool {
+        self.job.interrupted().wait_for(limit).is_some()
+    }
+
+    fn kappa(&self) -> &Kappa {
+        self.kappa
+    }
+}
+
+/// Takes any parameters, and a fixed time.
+struct LongTask(Duration);
+
+impl Kind for LongTask {
+    fn check(&self, _: &Value) -> Result<()> {
+        Ok(())
+    }
+
+    fn run(&self, context: &dyn Context) -> kinds::Outcome {
+        let mut waited = Duration::ZERO;
+        while waited < self.0 {
+            let next = STEP.min(self.0.saturating_sub(waited));
+            if context.wait_cancelled(next) {
+                return Err(kinds::Failure::cancelled());
+            }
+            waited += next;
+            context.progress(waited.as_secs_f64() / self.0.as_secs_f64());
+        }
+        Ok(json!({ "waited_ms": self.0.as_millis() as u64 }))
+    }
+}
