@@ -44,6 +44,12 @@ struct Arguments {
     /// A name, beside the loopback ones, that requests may carry as their host, as a proxy on this machine does.
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
+    /// How many tasks of each of its own queues the server runs at the same time; 0 runs none.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+    workers: u16,
+    /// How many milliseconds a task of `/tasks` takes whose name is no kind.
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
+    task_ms: u64,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -164,6 +170,8 @@ async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
     let kappa = unless_asked_to_stop(&mut signals, open(&arguments.data)).await?;
     say(&greeting(&format!("http://{address}"), &arguments.data));
     let mut options = ServerOptions { allowed_hosts: arguments.allowed_hosts.clone(), ..ServerOptions::default() };
+    options.workers = arguments.workers.into();
+    options.task_length = std::time::Duration::from_millis(arguments.task_ms);
     options.max_connections = descriptors::connections(options.max_connections, descriptors::raise_limit());
     serve(kappa.clone(), options, listener, signals.stop()).await.map_err(Failure::runtime)?;
     let closed = tokio::task::spawn_blocking(move || kappa.close()).await.map_err(Failure::runtime)?;
