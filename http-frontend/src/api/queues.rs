@@ -5,7 +5,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::Response;
-use kappa_core::{QueueInfo, QueueSettings, TaskAnswer, TaskOperation};
+use kappa_core::{CallOptions, QueueInfo, QueueSettings, TaskAnswer, TaskOperation};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
@@ -70,7 +70,7 @@ impl FromRequestParts<App> for QueuePath {
 /// Every one that was used or configured, with its counts, and how long the next task has been ready.
 #[utoipa::path(get, path = "/v1/queues", tag = "queues", operation_id = "list_queues", responses((status = 200, description = "Every queue", body = Queues)))]
 pub async fn list(State(app): State<App>) -> Result<Response, Problem> {
-    let TaskAnswer::Queues(items) = app.task_call(TaskOperation::Queues, Default::default()).await? else {
+    let TaskAnswer::Queues(items) = app.task_call(TaskOperation::Queues, CallOptions::default()).await? else {
         return unexpected();
     };
     answer(&Queues { items })
@@ -128,7 +128,7 @@ pub async fn resume(State(app): State<App>, QueuePath(queue): QueuePath) -> Resu
 pub async fn drain(State(app): State<App>, QueuePath(queue): QueuePath) -> Result<Response, Problem> {
     let until = Instant::now() + app.options.request_timeout / 2;
     loop {
-        let step = app.task_call(TaskOperation::Drain { queue: queue.clone() }, Default::default()).await?;
+        let step = app.task_call(TaskOperation::Drain { queue: queue.clone() }, CallOptions::default()).await?;
         let TaskAnswer::More(more) = step else { return unexpected() };
         if !more || Instant::now() >= until || app.is_stopping() {
             return answer(&Drained { done: !more });
@@ -148,13 +148,13 @@ pub async fn redrive(
     Params(query): Params<RedriveQuery>,
 ) -> Result<Response, Problem> {
     let operation = TaskOperation::Redrive { queue, limit: query.limit.unwrap_or(REDRIVEN) };
-    let TaskAnswer::Redriven(redriven) = app.task_call(operation, Default::default()).await? else {
+    let TaskAnswer::Redriven(redriven) = app.task_call(operation, CallOptions::default()).await? else {
         return unexpected();
     };
     answer(&Redriven { redriven })
 }
 
 async fn info(app: &App, operation: TaskOperation) -> Result<Response, Problem> {
-    let TaskAnswer::Queue(info) = app.task_call(operation, Default::default()).await? else { return unexpected() };
+    let TaskAnswer::Queue(info) = app.task_call(operation, CallOptions::default()).await? else { return unexpected() };
     answer(&info)
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use kappa_core::{Schedule, ScheduleInfo, TaskAnswer, TaskOperation};
+use kappa_core::{CallOptions, Schedule, ScheduleInfo, TaskAnswer, TaskOperation};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -27,7 +27,7 @@ pub struct Schedules {
 /// Lists schedules.
 #[utoipa::path(get, path = "/v1/schedules", tag = "schedules", operation_id = "list_schedules", responses((status = 200, description = "Every schedule", body = Schedules)))]
 pub async fn list(State(app): State<App>) -> Result<Response, Problem> {
-    let TaskAnswer::Schedules(items) = app.task_call(TaskOperation::Schedules, Default::default()).await? else {
+    let TaskAnswer::Schedules(items) = app.task_call(TaskOperation::Schedules, CallOptions::default()).await? else {
         return unexpected();
     };
     answer(&Schedules { items })
@@ -56,7 +56,9 @@ pub async fn put(
     }
     app.check_task(&schedule.task)?;
     let operation = TaskOperation::PutSchedule(Box::new(schedule));
-    let TaskAnswer::Schedule(info) = app.task_call(operation, Default::default()).await? else { return unexpected() };
+    let TaskAnswer::Schedule(info) = app.task_call(operation, CallOptions::default()).await? else {
+        return unexpected();
+    };
     answer(&info)
 }
 
@@ -67,7 +69,7 @@ pub async fn put(
     params(("name" = String, Path, description = "The schedule")),
     responses((status = 204, description = "Ended"), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn delete(State(app): State<App>, QueuePath(name): QueuePath) -> Result<Response, Problem> {
-    match app.task_call(TaskOperation::RemoveSchedule { name }, Default::default()).await? {
+    match app.task_call(TaskOperation::RemoveSchedule { name }, CallOptions::default()).await? {
         TaskAnswer::Removed(true) => Ok(StatusCode::NO_CONTENT.into_response()),
         TaskAnswer::Removed(false) => Err(Problem::not_found("no such schedule")),
         _ => unexpected(),

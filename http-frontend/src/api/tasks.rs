@@ -9,7 +9,7 @@ use axum::http::header::{ETAG, IF_MATCH, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use kappa_core::{Error, ErrorKind, NewTask, TaskAnswer, TaskId, TaskList, TaskOperation, TaskState};
+use kappa_core::{CallOptions, Error, ErrorKind, NewTask, TaskAnswer, TaskId, TaskList, TaskOperation, TaskState};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
@@ -225,7 +225,7 @@ pub async fn list(State(app): State<App>, uri: Uri, Params(query): Params<TasksQ
     }
     let state = query.state.as_deref().map(str::parse::<TaskState>).transpose()?;
     let wanted = TaskList { queue: query.queue, state, limit: query.limit.unwrap_or(0), after: query.after };
-    let TaskAnswer::Page(page) = app.task_call(TaskOperation::List(wanted), Default::default()).await? else {
+    let TaskAnswer::Page(page) = app.task_call(TaskOperation::List(wanted), CallOptions::default()).await? else {
         return unexpected();
     };
     let mut response = answer(&TaskPage { items: page.tasks, next: page.next.clone() })?;
@@ -268,7 +268,7 @@ pub fn no_such_task(id: TaskId) -> Problem {
     responses((status = 204, description = "Removed"), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn delete(State(app): State<App>, TaskPath(id): TaskPath, headers: HeaderMap) -> Result<Response, Problem> {
     refuse(&headers, &CONDITIONS)?;
-    match app.task_call(TaskOperation::Remove(id), Default::default()).await? {
+    match app.task_call(TaskOperation::Remove(id), CallOptions::default()).await? {
         TaskAnswer::Removed(true) => Ok(StatusCode::NO_CONTENT.into_response()),
         TaskAnswer::Removed(false) => Err(no_such_task(id)),
         _ => unexpected(),
@@ -297,7 +297,7 @@ pub async fn retry(State(app): State<App>, TaskPath(id): TaskPath) -> Result<Res
 }
 
 async fn changed(app: &App, operation: TaskOperation) -> Result<Response, Problem> {
-    let TaskAnswer::Changed { task, changed } = app.task_call(operation, Default::default()).await? else {
+    let TaskAnswer::Changed { task, changed } = app.task_call(operation, CallOptions::default()).await? else {
         return unexpected();
     };
     answer(&ChangedTask { task, changed })

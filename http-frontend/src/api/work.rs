@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use kappa_core::{Claimed, Lease, Renewal, Report, TaskAnswer, TaskOperation, Verdict, Work, Worked};
+use kappa_core::{CallOptions, Claimed, Lease, Renewal, Report, TaskAnswer, TaskOperation, Verdict, Work, Worked};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
 use utoipa::ToSchema;
@@ -187,7 +187,7 @@ pub async fn renew(State(app): State<App>, headers: HeaderMap, JsonBody(text): J
     refuse(&headers, &CONDITIONS)?;
     let RenewRequest { leases, lease_ms } = body(&text)?;
     let operation = TaskOperation::Renew { leases, lease_ms };
-    let TaskAnswer::Renewed(renewals) = app.task_call(operation, Default::default()).await? else {
+    let TaskAnswer::Renewed(renewals) = app.task_call(operation, CallOptions::default()).await? else {
         return unexpected();
     };
     answer(&Renewals { renewals })
@@ -206,7 +206,7 @@ pub async fn progress(
     refuse(&headers, &CONDITIONS)?;
     let ProgressRequest { lease, progress } = body(&text)?;
     let operation = TaskOperation::Progress { lease, progress };
-    let TaskAnswer::Progress(renewal) = app.task_call(operation, Default::default()).await? else {
+    let TaskAnswer::Progress(renewal) = app.task_call(operation, CallOptions::default()).await? else {
         return unexpected();
     };
     answer(&ProgressAnswer { renewal })
