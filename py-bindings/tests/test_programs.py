@@ -44,7 +44,7 @@ def test_the_programs_of_the_readme_run(tmp_path: Path) -> None:
     files = [ROOT / "README.md", ROOT / "py-bindings" / "README.md"]
     texts = [file.read_text(encoding="utf-8") for file in files]
     programs = [re.findall(r"```python\n(.*?)```", text, re.DOTALL) for text in texts]
-    assert [len(found) for found in programs] == [1, 2]
+    assert [len(found) for found in programs] == [2, 2]
     for program in sum(programs, []):
         assert "Mate" in output(["-c", program], tmp_path)
 

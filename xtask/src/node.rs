@@ -50,19 +50,23 @@ pub fn test(root: &Path, words: &[String], length: &Length) -> Result<(), String
     println!("== node types");
     let compiler = ["node_modules/typescript/bin/tsc", "--project", "test/types"];
     step(Command::new("node").args(compiler).current_dir(&project), "tsc --strict")?;
-    std::fs::write(project.join("readme.cjs"), readme_program(root)?)
-        .map_err(|error| format!("readme.cjs: {error}"))?;
-    for program in ["readme.cjs", "test/types/out/program.mjs", "test/types/out/program.cjs", "first_steps.cjs"] {
+    for (number, program) in readme_programs(root)?.iter().enumerate() {
+        let name = format!("readme{number}.cjs");
+        std::fs::write(project.join(&name), program).map_err(|error| format!("{name}: {error}"))?;
+        step(Command::new("node").arg(&name).current_dir(&project), &name)?;
+    }
+    for program in ["test/types/out/program.mjs", "test/types/out/program.cjs", "first_steps.cjs"] {
         step(Command::new("node").arg(program).current_dir(&project), program)?;
     }
     Ok(())
 }
 
-/// The program for Node in the README, which must run as it stands.
-fn readme_program(root: &Path) -> Result<String, String> {
+/// The programs for Node in the README, which must run as they stand.
+fn readme_programs(root: &Path) -> Result<Vec<String>, String> {
     let readme = std::fs::read_to_string(root.join("README.md")).map_err(|error| format!("README.md: {error}"))?;
-    let program = readme.split("```js\n").nth(1).and_then(|rest| rest.split("```").next());
-    program.map(str::to_owned).ok_or_else(|| "README.md shows no program for Node".to_owned())
+    let programs = readme.split("```js\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let programs: Vec<String> = programs.map(str::to_owned).collect();
+    if programs.is_empty() { Err("README.md shows no program for Node".to_owned()) } else { Ok(programs) }
 }
 
 /// The files of tests, from the project: what else lies in a folder `test` is run too when only the folder is named.
