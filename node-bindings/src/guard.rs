@@ -43,7 +43,8 @@ pub fn panic_if_armed(name: &str, part: &str) {
             *place = None;
             ARMED.store(false, Ordering::Relaxed);
             drop(place);
-            panic!("armed for a test");
+            // Without the hook, whose report of a panic that is no defect would only be in the way.
+            std::panic::resume_unwind(Box::new("armed for a test"));
         }
     }
 }

@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import kappa_core
 
+LAST = "the-last-document"
 stopping = False
 
 
@@ -65,24 +67,27 @@ def ask(port: str, accounts: Path, name: str) -> None:
 
 
 def follow(directory: str, accounts: Path) -> None:
-    """Never owns the directory, so that its feed lives through every change of owner."""
+    """Never owns the directory, so that its feed lives through every change of owner. Asked to leave, it writes a
+    last document and follows up to there."""
     with kappa_core.open(directory, mode="client") as db, open(accounts / "feed", "w", buffering=1) as seen:
-        signal.signal(signal.SIGTERM, lambda *_: changes.close())
-        changes = db.changes(start="oldest")
-        for change in changes:
+        last = threading.Thread(target=lambda: db.collection("ends").create({"id": LAST}))
+        signal.signal(signal.SIGTERM, lambda *_: last.start())
+        for change in db.changes(start="oldest"):
             seen.write(f"{change['version']} {change['kind']} {change['id']}\n")
+            if change["id"] == LAST:
+                break
+        last.join()
 
 
 def check(directory: str, accounts: Path) -> None:
     with kappa_core.open(directory) as db:
         documents = list(db.collection("orders").list())
         assert db.check() == []
-        last = db.collection("ends").create({})["id"]
         history = []
         for change in db.changes(start="oldest"):
-            if change["id"] == last:
-                break
             history.append(change)
+            if change["id"] == LAST:
+                break
     lines = [line for file in accounts.glob("*.txt") for line in file.read_text().splitlines()]
     made = {line.split(" ", 1)[1] for line in lines if line.startswith("made ")}
     paid = {line.split(" ", 1)[1] for line in lines if line.startswith("paid ")}
@@ -104,7 +109,7 @@ def check(directory: str, accounts: Path) -> None:
     assert told == expected[: len(told)], "the feed that was followed is not the history"
     assert len(told) == len(expected), f"the feed ends early: {len(told)} of {len(expected)}"
     created = Counter(change[2] for change in expected if change[1] == "created")
-    assert created.keys() == {one["id"] for one in documents} and set(created.values()) <= {1}
+    assert created.keys() == {LAST} | {one["id"] for one in documents} and set(created.values()) <= {1}
 
 
 if __name__ == "__main__":

@@ -112,12 +112,14 @@ impl Fleet {
 
     fn run(mut self, time: Duration) -> Result<(), String> {
         let begun = Instant::now();
-        let (mut next, mut ended) = (PAUSE.min(time / 3), 0);
+        let pause = PAUSE.min(time / 4);
+        let (mut next, mut ended) = (pause, 0);
         while begun.elapsed() < time {
             sleep(Duration::from_millis(50));
             self.start_again()?;
-            if begun.elapsed() >= next {
-                next += PAUSE.min(time / 3);
+            // The last one ended has a pause to be started again in: somebody must be left who may own.
+            if begun.elapsed() >= next && begun.elapsed() + pause <= time {
+                next += pause;
                 ended += usize::from(self.end_owner());
             }
         }
@@ -152,10 +154,7 @@ impl Fleet {
     fn leave(&mut self) -> Result<(), String> {
         let stages: [fn(&str) -> bool; 3] =
             [|name| name != "follow" && name != "server", |name| name == "follow", |name| name == "server"];
-        for (number, of_stage) in stages.into_iter().enumerate() {
-            if number == 1 {
-                self.wait_for_feed();
-            }
+        for of_stage in stages {
             let leaving = || self.members.iter().filter(|member| of_stage(&member.name));
             for member in leaving() {
                 signal("-TERM", &member.child.id().to_string());
@@ -166,19 +165,6 @@ impl Fleet {
             }
         }
         Ok(())
-    }
-
-    /// Until the feed stood still for a while.
-    fn wait_for_feed(&self) {
-        let length = || std::fs::metadata(self.accounts.join("feed")).map_or(0, |feed| feed.len());
-        let begun = Instant::now();
-        let (mut before, mut still) = (length(), 0);
-        while still < 20 && begun.elapsed() < FAREWELL {
-            sleep(Duration::from_millis(50));
-            let now = length();
-            still = if now == before { still + 1 } else { 0 };
-            before = now;
-        }
     }
 }
 
