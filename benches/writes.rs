@@ -20,6 +20,9 @@ use kappa_core::{Definition, Document, Entry, ErrorKind, IndexDefinition, Kappa,
 use raw::Raw;
 use sqlite::Sqlite;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Many short rounds: what else the machine does then weighs on all subjects alike.
 const ROUNDS: usize = 15;
 const ROUND_SECONDS: f64 = 0.4;

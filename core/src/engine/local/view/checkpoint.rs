@@ -248,21 +248,29 @@ impl Shared {
     /// view is closing.
     fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<(Digest, usize)>> {
         let salt = self.options.salt;
-        let mut keys = 0;
-        for (number, (key, (sequence, value))) in memtable.newest().enumerate() {
-            keys = number + 1;
-            if number % CHANGES_A_CALL == 0 && self.is_ending() {
+        let keeps = self.options.has(Planted::DigestKeepsDeleted);
+        let mut counted = 0;
+        let mut newest = memtable.newest();
+        loop {
+            if self.is_ending() {
                 return Ok(None);
             }
-            let keeps = value.is_none() && self.options.has(Planted::DigestKeepsDeleted);
-            if let Some(before) = self.store.sequence_of(&key)?.filter(|_| !keeps) {
-                digest.remove(salt, &key, before);
+            let now = newest.by_ref().take(CHANGES_A_CALL);
+            let (keys, states): (Vec<_>, Vec<_>) =
+                now.map(|(key, (sequence, value))| (key, (sequence, value.is_some()))).unzip();
+            if keys.is_empty() {
+                return Ok(Some((digest, counted)));
             }
-            if value.is_some() {
-                digest.add(salt, &key, sequence);
+            counted += keys.len();
+            for ((key, (sequence, stays)), before) in keys.iter().zip(states).zip(self.store.sequences_of(&keys)?) {
+                if let Some(before) = before.filter(|_| stays || !keeps) {
+                    digest.remove(salt, key, before);
+                }
+                if stays {
+                    digest.add(salt, key, sequence);
+                }
             }
         }
-        Ok(Some((digest, keys)))
     }
 
     /// Whether all snapshots of the lists in `older` have ended.
