@@ -19,6 +19,9 @@ fn main() {
     if server::is_asked_for() {
         return server::run();
     }
+    if finished::is_asked_for() {
+        return finished::run();
+    }
     if is_wanted("tasks single") {
         single::measure();
     }

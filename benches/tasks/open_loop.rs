@@ -77,7 +77,8 @@ pub fn run(address: SocketAddr, request: &'static [u8], rate: f64, seconds: f64,
                 });
             }
         };
-        let mut found = Found { codes: BTreeMap::new(), unanswered: count, rate: 0.0, times: Vec::with_capacity(count) };
+        let mut found =
+            Found { codes: BTreeMap::new(), unanswered: count, rate: 0.0, times: Vec::with_capacity(count) };
         let receive = async {
             while let Some((status, ms)) = answers.recv().await {
                 *found.codes.entry(status).or_default() += 1;

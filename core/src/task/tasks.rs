@@ -45,16 +45,43 @@ struct Added {
 /// Adds a task.
 pub fn enqueue(tx: &mut Transaction<'_>, new: &NewTask) -> Run<TaskAnswer> {
     let queue = queue::load_or_add(tx, &new.queue)?;
-    let Added { id, record, existing } = add(tx, new, &queue, None)?;
-    let apart = (record.params == Params::Apart && !existing).then(|| new.params.clone());
-    let task = if existing { render(tx, id, record)? } else { record.into_task(id, apart) };
-    Ok(TaskAnswer::Enqueued(Box::new(Enqueued { task, existing })))
+    let added = add(tx, new, &queue, None)?;
+    Ok(TaskAnswer::Enqueued(Box::new(told(tx, new, added)?)))
 }
 
 /// Adds tasks, all or none.
 pub fn enqueue_many(tx: &mut Transaction<'_>, tasks: &[NewTask]) -> Run<TaskAnswer> {
-    limits::check_many(tasks.len())?;
     let mut added = Vec::with_capacity(tasks.len());
+    add_all(tx, tasks, |_, _, one| {
+        added.push(EnqueuedId { id: one.id, existing: one.existing });
+        Ok(())
+    })?;
+    Ok(TaskAnswer::EnqueuedMany(added))
+}
+
+/// Adds tasks, all or none, and answers each.
+pub fn enqueue_each(tx: &mut Transaction<'_>, tasks: &[NewTask]) -> Run<TaskAnswer> {
+    let mut added = Vec::with_capacity(tasks.len());
+    add_all(tx, tasks, |tx, new, one| {
+        added.push(told(tx, new, one)?);
+        Ok(())
+    })?;
+    Ok(TaskAnswer::EnqueuedEach(added))
+}
+
+fn told(tx: &mut Transaction<'_>, new: &NewTask, added: Added) -> Run<Enqueued> {
+    let Added { id, record, existing } = added;
+    let apart = (record.params == Params::Apart && !existing).then(|| new.params.clone());
+    let task = if existing { render(tx, id, record)? } else { record.into_task(id, apart) };
+    Ok(Enqueued { task, existing })
+}
+
+fn add_all(
+    tx: &mut Transaction<'_>,
+    tasks: &[NewTask],
+    mut done: impl FnMut(&mut Transaction<'_>, &NewTask, Added) -> Run<()>,
+) -> Run<()> {
+    limits::check_many(tasks.len())?;
     let mut known: Option<(&str, Queue)> = None;
     for (n, new) in tasks.iter().enumerate() {
         let place = |halt| match halt {
@@ -66,10 +93,10 @@ pub fn enqueue_many(tx: &mut Transaction<'_>, tasks: &[NewTask]) -> Run<TaskAnsw
             _ => queue::load_or_add(tx, &new.queue).map_err(place)?,
         };
         let one = add(tx, new, &queue, None).map_err(place)?;
-        added.push(EnqueuedId { id: one.id, existing: one.existing });
+        done(tx, new, one)?;
         known = Some((&new.queue, queue));
     }
-    Ok(TaskAnswer::EnqueuedMany(added))
+    Ok(())
 }
 
 /// Adds the task of a schedule; its number, and whether its unique key was free.

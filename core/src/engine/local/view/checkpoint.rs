@@ -45,11 +45,21 @@ struct Frozen {
     at: Sequence,
     older: Vec<Ended>,
     digest: Option<Digest>,
-    /// Keys to be drained; none when the drain has to be repeated.
-    keys: usize,
+    /// What is to be drained; nothing is known when the drain has to be repeated.
+    plan: Plan,
     recorded: bool,
     /// The digest came from the manifest: compare before relying on it.
     repeated: bool,
+}
+
+/// What a drain has to do, found while its digest was made.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Keys to be written or removed.
+    keys: usize,
+    /// Whether the key at a place of the memtable is gone and never was in the store, as most keys of a queue are: then
+    /// it need not be looked for a second time.
+    absent: Vec<bool>,
 }
 
 impl Maintenance {
@@ -90,8 +100,8 @@ impl View {
         let digest = match (frozen.digest, before) {
             (Some(digest), _) => digest,
             (None, Some(before)) => match shared.digest_after(before, &frozen.memtable) {
-                Ok(Some((digest, keys))) => {
-                    frozen.keys = keys;
+                Ok(Some((digest, plan))) => {
+                    frozen.plan = plan;
                     digest
                 }
                 Ok(None) => return Ok(Checkpoint::Cancelled),
@@ -198,7 +208,7 @@ impl Shared {
         let older = mem::replace(&mut writer.ended, vec![current]);
         let digest = repeat.map(|(_, digest)| digest);
         let repeated = repeat.is_some();
-        Ok(Some(Frozen { memtable, at, older, digest, keys: 0, recorded: repeated, repeated }))
+        Ok(Some(Frozen { memtable, at, older, digest, plan: Plan::default(), recorded: repeated, repeated }))
     }
 
     /// Everything up to `at` is in the active memtable or below, and nothing else is.
@@ -244,25 +254,27 @@ impl Shared {
         writer.ended.push(ended);
     }
 
-    /// The digest that the store will have when `memtable` is in it, and how many keys that takes; none when the
-    /// view is closing.
-    fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<(Digest, usize)>> {
+    /// The digest that the store will have when `memtable` is in it, and what that takes; none when the view is closing.
+    fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<(Digest, Plan)>> {
         let salt = self.options.salt;
-        let mut keys = 0;
+        let mut plan = Plan::default();
         for (number, (key, (sequence, value))) in memtable.newest().enumerate() {
-            keys = number + 1;
             if number % CHANGES_A_CALL == 0 && self.is_ending() {
                 return Ok(None);
             }
             let keeps = value.is_none() && self.options.has(Planted::DigestKeepsDeleted);
-            if let Some(before) = self.store.sequence_of(&key)?.filter(|_| !keeps) {
+            let before = self.store.sequence_of(&key)?;
+            let absent = value.is_none() && before.is_none();
+            plan.absent.push(absent);
+            plan.keys += usize::from(!absent);
+            if let Some(before) = before.filter(|_| !keeps) {
                 digest.remove(salt, &key, before);
             }
             if value.is_some() {
                 digest.add(salt, &key, sequence);
             }
         }
-        Ok(Some((digest, keys)))
+        Ok(Some((digest, plan)))
     }
 
     /// Whether all snapshots of the lists in `older` have ended.
@@ -285,7 +297,7 @@ impl Shared {
     fn drain(&self, frozen: &Frozen, digest: Digest) -> StoreResult<bool> {
         let mut changes = Vec::with_capacity(CHANGES_A_CALL);
         let mut drained = 0;
-        for change in self.changes(&frozen.memtable) {
+        for change in self.changes(frozen) {
             changes.push(change);
             if changes.len() == CHANGES_A_CALL {
                 if self.is_ending() {
@@ -293,7 +305,7 @@ impl Shared {
                 }
                 self.store.write(mem::replace(&mut changes, Vec::with_capacity(CHANGES_A_CALL)))?;
                 drained += CHANGES_A_CALL;
-                self.rest(drained, frozen.keys);
+                self.rest(drained, frozen.plan.keys);
             }
         }
         self.store.write(changes)?;
@@ -325,17 +337,20 @@ impl Shared {
         }
     }
 
-    fn changes<'a>(&'a self, memtable: &'a Memtable) -> Box<dyn Iterator<Item = Change> + 'a> {
+    fn changes<'a>(&'a self, frozen: &'a Frozen) -> Box<dyn Iterator<Item = Change> + 'a> {
         let change = |(key, (sequence, value)): (_, super::memtable::Version)| Change {
             key,
             state: value.map(|value| Versioned { value, sequence }),
         };
         #[cfg(test)]
         if self.options.has(Planted::DrainOldest) {
-            return Box::new(memtable.oldest().into_iter().map(change));
+            return Box::new(frozen.memtable.oldest().into_iter().map(change));
         }
         let skips = self.options.has(Planted::DrainSkipsDeletes);
-        Box::new(memtable.newest().map(change).filter(move |change| !skips || change.state.is_some()))
+        let absent = &frozen.plan.absent;
+        let numbered = frozen.memtable.newest().enumerate();
+        let present = numbered.filter(|(number, _)| !absent.get(*number).is_some_and(|absent| *absent));
+        Box::new(present.map(move |(_, newest)| change(newest)).filter(move |change| !skips || change.state.is_some()))
     }
 
     /// Whether the scan came to its end; what it found is right then.
