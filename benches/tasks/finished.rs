@@ -61,7 +61,7 @@ fn fill(steps: &[usize], keep_count: Option<u64>) {
         while finished < step {
             let one = Stopwatch::start();
             add(&tasks, AT_ONCE, finished);
-            end(&tasks, claim(&tasks, AT_ONCE));
+            end(&tasks, &claim(&tasks, AT_ONCE));
             slowest = slowest.max(one.seconds());
             finished += AT_ONCE;
         }
@@ -74,7 +74,7 @@ fn fill(steps: &[usize], keep_count: Option<u64>) {
             let watch = Stopwatch::start();
             let claimed = claim(&tasks, CLAIMED);
             times.push(watch.seconds() * 1e3);
-            end(&tasks, claimed);
+            end(&tasks, &claimed);
             finished += CLAIMED;
         }
         times.sort_by(f64::total_cmp);
@@ -114,7 +114,7 @@ fn claim(tasks: &Tasks, count: usize) -> Vec<Report> {
     reports
 }
 
-fn end(tasks: &Tasks, reports: Vec<Report>) {
+fn end(tasks: &Tasks, reports: &[Report]) {
     // A part at a time, as workers do: one operation may write so much only.
     for part in reports.chunks(AT_ONCE / 4) {
         tasks.work(work(part.to_vec(), 0)).wait().expect("outcomes are taken");

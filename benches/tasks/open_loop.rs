@@ -33,9 +33,9 @@ impl Found {
         self.times.iter().sum::<f64>() / self.times.len() as f64
     }
 
-    /// The time that this share of the answers stayed below.
-    pub fn part(&self, share: f64) -> f64 {
-        self.times[((self.times.len() as f64 * share) as usize).min(self.times.len() - 1)]
+    /// The time that so many of a hundred answers stayed below.
+    pub fn part(&self, share: usize) -> f64 {
+        self.times[(self.times.len() * share / 100).min(self.times.len() - 1)]
     }
 }
 
@@ -43,9 +43,9 @@ impl Found {
 type Answered = (u16, f64);
 
 /// Sends `request` so many times a second for so many seconds over so many connections.
-pub fn run(address: SocketAddr, request: &'static [u8], rate: f64, seconds: f64, connections: usize) -> Found {
+pub fn run(address: SocketAddr, request: &'static [u8], rate: u32, seconds: u32, connections: usize) -> Found {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("no thread is needed");
-    let count = (rate * seconds) as usize;
+    let count = rate as usize * seconds as usize;
     runtime.block_on(async {
         let (idle, mut idling) = mpsc::unbounded_channel();
         for _ in 0..connections {
@@ -54,11 +54,11 @@ pub fn run(address: SocketAddr, request: &'static [u8], rate: f64, seconds: f64,
             assert!(idle.send(stream).is_ok(), "the receiver is below");
         }
         let (answered, mut answers) = mpsc::unbounded_channel::<Answered>();
-        let (due, mut dues) = mpsc::unbounded_channel();
+        let (due, mut times) = mpsc::unbounded_channel();
         let watch = Stopwatch::start();
         let clock = std::thread::spawn(move || {
             for number in 0..count {
-                let at = number as f64 / rate;
+                let at = number as f64 / f64::from(rate);
                 pause_until(&watch, at);
                 if due.send(at).is_err() {
                     return;
@@ -66,7 +66,7 @@ pub fn run(address: SocketAddr, request: &'static [u8], rate: f64, seconds: f64,
             }
         });
         let send = async move {
-            while let Some(at) = dues.recv().await {
+            while let Some(at) = times.recv().await {
                 let Some(mut stream) = idling.recv().await else { return };
                 let (idle, answered) = (idle.clone(), answered.clone());
                 tokio::spawn(async move {
@@ -87,7 +87,7 @@ pub fn run(address: SocketAddr, request: &'static [u8], rate: f64, seconds: f64,
         };
         let both = async { tokio::join!(send, receive) };
         // What is not answered by then counts as unanswered.
-        let _ = tokio::time::timeout(Duration::from_secs_f64(seconds) + PATIENCE, both).await;
+        let _ = tokio::time::timeout(Duration::from_secs(seconds.into()) + PATIENCE, both).await;
         found.unanswered = count - found.times.len();
         found.rate = found.times.len() as f64 / watch.seconds();
         found.times.sort_by(f64::total_cmp);

@@ -131,7 +131,7 @@ pub struct JsTask<'a> {
     attempt: u32,
     max_attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<Option<f64>>,
+    progress: Option<&'a Option<f64>>,
     result: &'a Option<Json>,
     error: &'a Option<String>,
     created_at: i64,
@@ -166,7 +166,7 @@ impl<'a> JsTask<'a> {
             state: *state,
             attempt: *attempt,
             max_attempts: *max_attempts,
-            progress: Some(*progress),
+            progress: Some(progress),
             result,
             error,
             created_at: *created_at,

@@ -262,7 +262,7 @@ fn marked(task: &Task, name: &str, value: bool) -> serde_json::Result<String> {
     let mut text = serde_json::to_string(task)?;
     // A task is an object with fields, whatever becomes of them.
     text.truncate(text.len() - 1);
-    text.push_str(&format!(",\"{name}\":{value}}}"));
+    text.extend([",\"", name, "\":", if value { "true" } else { "false" }, "}"]);
     Ok(text)
 }
 
