@@ -15,8 +15,17 @@ pub fn describe(bench: &str) {
 
 /// The most memory that this process ever had resident, in bytes; 0 where the system does not say.
 pub fn memory_peak() -> u64 {
+    memory("VmHWM:")
+}
+
+/// The memory that this process has resident, in bytes; 0 where the system does not say.
+pub fn memory_now() -> u64 {
+    memory("VmRSS:")
+}
+
+fn memory(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib =
         line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|number| number.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024

@@ -7,15 +7,17 @@ const native = require('./load.cjs')
 const { make, thrown, cancelled } = require('./errors.cjs')
 const { toText, parseExactly } = require('./text.cjs')
 
-// Creates that are handed over together hold no more text than this, and are no more than these.
+// Calls that are handed over together hold no more text than this, and are no more than these.
 const GATHERED_LENGTH = 256 * 1024
 const GATHERED = 256
 
 const port = native.attach(arrived)
 const pending = new Map()
 let lastSlot = 0
-// Creates that the native part does not have yet.
+// Calls that the native part does not have yet.
 let gathered = null
+// What else it must be told before the process ends.
+const unsaid = new Set()
 
 // What keeps Node running while an answer is awaited. An open database alone does not: a script that has nothing left
 // to wait for may end.
@@ -26,6 +28,7 @@ awake.unref()
 process.once('exit', () => {
   try {
     flush()
+    for (const say of unsaid) say()
     native.end(port)
   } catch {
     // The next open recovers what was not closed; the exit code of the process is not ours to change.
@@ -71,48 +74,56 @@ function call(start, convert, options) {
 }
 
 /**
- * Adds a document without options, and gives the promise of its answer. Creates of one turn are handed over together as
- * soon as their callers have come to an end, or something else is called: one native call for each costs more than the
- * writes themselves.
+ * Makes a call without options, and gives the promise of its answer. Calls of one turn that go to the same `target` by the
+ * same native function `hand` are handed over together as soon as their callers have come to an end, or something else
+ * is called, or there are `most`: one native call for each costs more than the writes themselves. `write` makes the text
+ * of the call.
  */
-function create(store, document, nearest) {
+function together(hand, target, write, { convert, nearest, most = GATHERED }) {
   return new Promise((resolve, reject) => {
     let text
     try {
-      text = toText(document)
+      text = write()
     } catch (error) {
       reject(thrown(error))
       return
     }
-    if (gathered === null || gathered.store !== store || gathered.length + text.length > GATHERED_LENGTH) {
+    if (gathered === null || gathered.target !== target || gathered.hand !== hand || gathered.length + text.length > GATHERED_LENGTH) {
       flush()
-      gathered = { store, first: lastSlot + 1, texts: [], length: 0 }
+      gathered = { hand, target, first: lastSlot + 1, texts: [], length: 0 }
       process.nextTick(flush)
     }
     gathered.length += text.length
     gathered.texts.push(text)
-    pending.set(++lastSlot, { resolve, reject, convert: same, nearest, signal: undefined, abort: undefined })
+    pending.set(++lastSlot, { resolve, reject, convert, nearest, signal: undefined, abort: undefined })
     if (pending.size === 1) awake.ref()
-    if (gathered.texts.length === GATHERED) flush()
+    if (gathered.texts.length >= most) flush()
   })
 }
 
-/** Hands over the creates that have gathered. */
+/** Hands over the calls that have gathered. */
 function flush() {
   if (gathered === null) return
-  const { store, first, texts } = gathered
+  const { hand, target, first, texts } = gathered
   gathered = null
   let text
   try {
     // No text of JSON has a line break in it.
-    text = native.createMany(store, first, texts.join('\n'))
+    text = hand(target, first, texts.join('\n'))
   } catch (error) {
     const failed = thrown(error)
     texts.forEach((_, position) => take(first + position)?.reject(failed))
     return
   }
-  // Not now: callers who go on with another create at once would keep the loop for as long as their answers come at once.
+  // Not now: callers who go on with another call at once would keep the loop for as long as their answers come at once.
   if (text !== null) setImmediate(settle, text)
+}
+
+/** Calls `say` once what runs now has come to an end, at the latest before the process ends. */
+function soon(say) {
+  if (unsaid.has(say)) return
+  unsaid.add(say)
+  process.nextTick(() => unsaid.delete(say) && say())
 }
 
 function giveUp(slot) {
@@ -192,4 +203,4 @@ function callNow(make) {
 const same = (value) => value
 const nothing = () => undefined
 
-module.exports = { native, port, call, create, callNow, same, nothing }
+module.exports = { native, port, call, together, soon, callNow, same, nothing }

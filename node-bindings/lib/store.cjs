@@ -1,7 +1,7 @@
 // The documents of one collection.
 'use strict'
 
-const { native, port, call, create, callNow, same } = require('./port.cjs')
+const { native, port, call, together, callNow, same } = require('./port.cjs')
 const { toText, parseMarked, collectionInfo } = require('./text.cjs')
 const { invalid, thrown } = require('./errors.cjs')
 const check = require('./arguments.cjs')
@@ -25,7 +25,9 @@ class Collection {
 
   /** Adds a document, with a UUID as its id where it names none. */
   create(document, options) {
-    if (options === undefined || options === null) return create(this.#native, document, this.#nearest)
+    if (options === undefined || options === null) {
+      return together(native.createMany, this.#native, () => toText(document), { convert: same, nearest: this.#nearest })
+    }
     return this.#call(options, CREATE, (slot, { ttl, idempotencyKey }) =>
       native.create(this.#native, slot, toText(document), millis(ttl), key(idempotencyKey)),
     )

@@ -1,7 +1,7 @@
 // The task queue.
 'use strict'
 
-const { native, call, callNow } = require('./port.cjs')
+const { native, call, together, callNow, same } = require('./port.cjs')
 const { jsonText } = require('./text.cjs')
 const { invalid } = require('./errors.cjs')
 const check = require('./arguments.cjs')
@@ -9,6 +9,11 @@ const check = require('./arguments.cjs')
 const NEW_TASK = [
   'kind', 'description', 'priority', 'delay', 'dueAt', 'attempts', 'backoff', 'timeout', 'unique', 'parent',
 ]
+const DESCRIBED = ['queue', 'params', ...NEW_TASK]
+// Tasks that are handed over together: while they become durable, the event loop makes the next ones. With all of many
+// calls in one hand each side would wait for the other.
+const GATHERED = 32
+const NONE = Object.freeze({})
 const SETTINGS = [
   'concurrency', 'rate', 'maxLength', 'keep', 'keepCount', 'keepFailed', 'attempts', 'backoff', 'timeout',
 ]
@@ -28,6 +33,9 @@ class Tasks {
 
   /** Adds a task; `existing` says that another one held the unique key, and is the one given. */
   enqueue(queue, params, options) {
+    if (options === undefined || options === null) {
+      return together(native.enqueueEach, this.#native, () => taskText(queue, params, NONE), { convert: same, nearest: this.#nearest, most: GATHERED })
+    }
     return this.#call(options, [...NEW_TASK, 'idempotencyKey'], (given) => `{"enqueue":${taskText(queue, params, given)}}`)
   }
 
@@ -182,28 +190,36 @@ function backoff(value) {
   return { exponential: { base_ms: millis(base, 'base'), cap_ms: millis(cap, 'cap') } }
 }
 
+/** What core calls an option of a task, and its value. */
+const WRITTEN = {
+  kind: (value) => ['kind', check.text(value, 'kind')],
+  description: (value) => ['description', check.text(value, 'description')],
+  priority: (value) => ['priority', check.whole(value, 'priority')],
+  delay: (value) => ['delay_ms', millis(value, 'delay')],
+  dueAt: (value) => ['due_at', check.whole(value instanceof Date ? value.getTime() : value, 'dueAt')],
+  attempts: (value) => ['attempts', check.natural(value, 'attempts')],
+  backoff: (value) => ['backoff', backoff(value)],
+  timeout: (value) => ['timeout_ms', millis(value, 'timeout')],
+  unique: (value) => ['unique', check.text(value, 'unique')],
+  parent: (value) => ['parent', check.natural(value, 'parent')],
+}
+
 /** A task that is asked for, as core reads it. The parameters are JSON text by themselves: a BigInt keeps its digits. */
-function taskText(queue, params, { kind, description, priority, delay, dueAt, attempts, backoff: rule, timeout, unique, parent }) {
-  const rest = JSON.stringify({
-    queue: name(queue),
-    kind: check.optionalText(kind, 'kind'),
-    description: check.optionalText(description, 'description'),
-    priority: check.optionalWhole(priority, 'priority'),
-    delay_ms: millis(delay, 'delay'),
-    due_at: check.optionalWhole(dueAt instanceof Date ? dueAt.getTime() : dueAt, 'dueAt'),
-    attempts: check.optionalNatural(attempts, 'attempts'),
-    backoff: backoff(rule),
-    timeout_ms: millis(timeout, 'timeout'),
-    unique: check.optionalText(unique, 'unique'),
-    parent: check.optionalNatural(parent, 'parent'),
-  })
-  return params === undefined ? rest : `${rest.slice(0, -1)},"params":${jsonText(params)}}`
+function taskText(queue, params, given) {
+  let text = `{"queue":${JSON.stringify(name(queue))}`
+  for (const option of NEW_TASK) {
+    const value = given[option]
+    if (value === undefined || value === null) continue
+    const [field, written] = WRITTEN[option](value)
+    text += `,"${field}":${JSON.stringify(written)}`
+  }
+  return params === undefined ? `${text}}` : `${text},"params":${jsonText(params)}}`
 }
 
 /** The same, from one object. */
 function describedText(given) {
-  const { queue, params, ...rest } = check.options(given, ['queue', 'params', ...NEW_TASK])
-  return taskText(queue, params, rest)
+  const described = check.options(given, DESCRIBED)
+  return taskText(described.queue, described.params, described)
 }
 
 function queueSettings(given) {
@@ -238,8 +254,12 @@ function scheduleText(schedule, given) {
 function told(value) {
   if (Array.isArray(value)) return value.map(told)
   if (value === null || typeof value !== 'object') return value
-  const entries = Object.entries(value)
-  return Object.fromEntries(entries.map(([name, inner]) => [named(name), OWN.has(name) ? inner : told(inner)]))
+  const made = {}
+  for (const name of Object.keys(value)) {
+    const inner = value[name]
+    made[named(name)] = inner === null || typeof inner !== 'object' || OWN.has(name) ? inner : told(inner)
+  }
+  return made
 }
 
 const NAMES = new Map()

@@ -1,11 +1,11 @@
 // Workers: handlers for the tasks of a queue.
 'use strict'
 
-const { native, call, callNow, same } = require('./port.cjs')
+const { native, call, callNow, same, soon } = require('./port.cjs')
 const { jsonText } = require('./text.cjs')
 const { invalid, make } = require('./errors.cjs')
 const check = require('./arguments.cjs')
-const { told, millis } = require('./tasks.cjs')
+const { millis } = require('./tasks.cjs')
 
 const OPTIONS = ['concurrency', 'lease', 'grace', 'name']
 
@@ -22,9 +22,30 @@ class RunningTask {
   constructor(worker, { run, task }) {
     this.#worker = worker
     this.#run = run
-    Object.assign(this, told(task))
-    // How far an earlier run was is of no use to this one, and would hide the method.
-    delete this.progress
+    // One by one: objects that get their fields in a loop are slow to make, and there is one for each run.
+    this.id = task.id
+    this.queue = task.queue
+    this.kind = task.kind
+    this.description = task.description
+    this.params = task.params
+    this.priority = task.priority
+    this.state = task.state
+    this.attempt = task.attempt
+    this.maxAttempts = task.maxAttempts
+    this.result = task.result
+    this.error = task.error
+    this.createdAt = task.createdAt
+    this.dueAt = task.dueAt
+    this.startedAt = task.startedAt
+    this.finishedAt = task.finishedAt
+    this.unique = task.unique
+    this.parent = task.parent
+    this.worker = task.worker
+    this.cancelRequested = task.cancelRequested
+    this.timeout = task.timeout
+    this.failures = task.failures
+    this.redrives = task.redrives
+    this.schedule = task.schedule
   }
 
   /** Says how far the run is, from 0 to 1; kept at most once a second, the newest value. */
@@ -72,7 +93,12 @@ class RunningTask {
 class Worker {
   #native
   #handler
-  #running = new Set()
+  /** Handlers that have not ended, and who waits for the last of them. */
+  #running = 0
+  #idle = []
+  /** Numbers and results of runs that ended well and were not reported yet. */
+  #completed = []
+  #report = () => this.#reportCompleted()
   #ended
 
   /** Use `db.worker(queue, handler, options)`. */
@@ -97,6 +123,8 @@ class Worker {
   stop(options) {
     try {
       const grace = millis(check.options(options, ['grace']).grace, 'grace')
+      // Otherwise they would be handed back and run again.
+      this.#reportCompleted()
       return call((slot) => native.stopWorker(this.#native, slot, grace), same)
     } catch (error) {
       return Promise.reject(error)
@@ -106,7 +134,8 @@ class Worker {
   /** Answers once the worker has stopped and its handlers have ended. */
   async wait() {
     await this.#ended
-    await Promise.all(this.#running)
+    while (this.#running > 0) await new Promise((resolve) => this.#idle.push(resolve))
+    this.#reportCompleted()
   }
 
   async [Symbol.asyncDispose]() {
@@ -117,27 +146,44 @@ class Worker {
     for (;;) {
       const jobs = await call((slot) => native.nextJobs(this.#native, slot), same, { nearest })
       if (jobs.length === 0) return
-      for (const job of jobs) {
-        const run = this.#perform(new RunningTask(this.#native, job))
-        this.#running.add(run)
-        run.finally(() => this.#running.delete(run))
-      }
+      for (const job of jobs) this.#perform(new RunningTask(this.#native, job))
     }
   }
 
   async #perform(task) {
-    const finish = (how, said) => callNow(() => native.finishJob(this.#native, task.id, how, said))
+    this.#running++
     try {
       const result = await this.#handler(task, task)
-      finish('completed', result === undefined ? 'null' : jsonText(result))
+      this.#completed.push([task.id, result === undefined ? 'null' : jsonText(result)])
+      soon(this.#report)
     } catch (error) {
-      try {
-        finish(error instanceof Discard ? 'discarded' : 'failed', described(error))
-      } catch {
-        // The database is closed, or the run was reported; its lease ends by itself.
-      }
+      this.#fail(task.id, error)
     } finally {
       RunningTask.unwatch(task)
+      if (--this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve()
+    }
+  }
+
+  /** Reports all runs of one turn that ended well together: one native call for each would cost more than the reports. */
+  #reportCompleted() {
+    if (this.#completed.length === 0) return
+    const completed = this.#completed
+    this.#completed = []
+    try {
+      // No text of JSON has a line break in it.
+      callNow(() => native.finishJobs(this.#native, completed.map(([id, text]) => `${id} ${text}`).join('\n')))
+    } catch (error) {
+      for (const [id] of completed) this.#fail(id, error)
+    }
+  }
+
+  #fail(id, error, again = true) {
+    try {
+      callNow(() => native.finishJob(this.#native, id, error instanceof Discard ? 'discarded' : 'failed', described(error)))
+    } catch (met) {
+      // Otherwise a run that cannot be reported in the words of its handler would hold its slot for ever. Where that does
+      // not help either, the database is closed, or the run was reported; its lease ends by itself.
+      if (again) this.#fail(id, met, false)
     }
   }
 }

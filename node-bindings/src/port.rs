@@ -33,7 +33,7 @@ const HAND_OVER_BYTES: usize = 64 << 10;
 /// and so many of any length: what their callers do with them is part of the turn, too.
 const HAND_OVER_CALLS: usize = 64;
 
-type Running = Pin<Box<dyn Future<Output = Result<Text>> + Send>>;
+type Running = Pin<Box<dyn Future<Output = Answers> + Send>>;
 type Bell = ThreadsafeFunction<(), (), JsText, Status, false, true>;
 
 /// One environment's door.
@@ -59,8 +59,18 @@ struct Woken {
     expected: bool,
 }
 
+/// What a call gives.
+enum Answers {
+    /// The answer of the one call; an error is that of all calls that were made together.
+    One(Result<Text>),
+    /// One for each of the calls that were made together.
+    Each(Vec<Result<Text>>),
+}
+
 struct Call {
     slot: Slot,
+    /// So many calls were made together, numbered from `slot` on.
+    count: usize,
     /// Its export.
     name: &'static str,
     port: Weak<Port>,
@@ -89,9 +99,32 @@ impl Port {
         name: &'static str,
         future: impl Future<Output = Result<Text>> + Send + 'static,
     ) {
+        self.run(text, (slot, 1), name, async move { Answers::One(future.await) });
+    }
+
+    /// As [`Self::begin`], for so many calls, numbered from `first` on, that are made together.
+    pub fn begin_all(
+        self: &Arc<Self>,
+        text: &mut String,
+        (first, count): (Slot, usize),
+        name: &'static str,
+        future: impl Future<Output = Result<Vec<Result<Text>>>> + Send + 'static,
+    ) {
+        let answers = async move { future.await.map_or_else(|error| Answers::One(Err(error)), Answers::Each) };
+        self.run(text, (first, count), name, answers);
+    }
+
+    fn run(
+        self: &Arc<Self>,
+        text: &mut String,
+        (slot, count): (Slot, usize),
+        name: &'static str,
+        future: impl Future<Output = Answers> + Send + 'static,
+    ) {
         let running: Option<Running> = Some(Box::pin(future));
         let call = Call {
             slot,
+            count,
             name,
             port: Arc::downgrade(self),
             running: Mutex::new(running),
@@ -99,7 +132,7 @@ impl Port {
         };
         let call = Arc::new(call);
         match call.poll() {
-            Some(answer) => write_answer(text, slot, answer),
+            Some(answers) => write_answers(text, &call, answers),
             None => drop(self.calls.lock().insert(slot, call)),
         }
     }
@@ -173,9 +206,9 @@ impl Port {
                 break;
             };
             drop(woken);
-            let Some(answer) = call.poll() else { continue };
+            let Some(answers) = call.poll() else { continue };
             self.calls.lock().remove(&call.slot);
-            write_answer(&mut text, call.slot, answer);
+            write_answers(&mut text, &call, answers);
             if text.len() >= HAND_OVER_BYTES {
                 break;
             }
@@ -186,7 +219,7 @@ impl Port {
 
 impl Call {
     /// Its answer, once there is one. A call that was cancelled has none.
-    fn poll(self: &Arc<Self>) -> Option<Result<Text>> {
+    fn poll(self: &Arc<Self>) -> Option<Answers> {
         self.queued.store(false, Ordering::Release);
         let mut running = self.running.lock();
         let future = running.as_mut()?;
@@ -196,15 +229,15 @@ impl Call {
             panic_if_armed(self.name, ":answer");
             Ok(future.as_mut().poll(&mut context))
         });
-        let answer = match polled {
+        let answers = match polled {
             Ok(Poll::Pending) => return None,
-            Ok(Poll::Ready(answer)) => answer.map_err(|error| error.during(self.name)),
-            Err(error) => Err(error),
+            Ok(Poll::Ready(answers)) => answers,
+            Err(error) => Answers::One(Err(error)),
         };
         let finished = running.take();
         drop(running);
         drop(finished);
-        Some(answer)
+        Some(answers)
     }
 }
 
@@ -218,9 +251,27 @@ impl Wake for Call {
     }
 }
 
-fn write_answer(text: &mut String, slot: Slot, answer: Result<Text>) {
+fn write_answers(text: &mut String, call: &Call, answers: Answers) {
+    let named = |error: Error| error.during(call.name);
+    match answers {
+        Answers::One(Err(error)) => {
+            let error = named(error);
+            for slot in (call.slot..).take(call.count) {
+                write_answer(text, slot, &Err(error.clone()));
+            }
+        }
+        Answers::One(answer) => write_answer(text, call.slot, &answer),
+        Answers::Each(answers) => {
+            for (slot, answer) in (call.slot..).zip(answers) {
+                write_answer(text, slot, &answer.map_err(named));
+            }
+        }
+    }
+}
+
+fn write_answer(text: &mut String, slot: Slot, answer: &Result<Text>) {
     let open = if text.is_empty() { '[' } else { ',' };
-    let written = match &answer {
+    let written = match answer {
         Ok(Text { json, exact: true }) => write!(text, "{open}{slot},0,{}", json.as_str()),
         Ok(Text { json, exact: false }) => write!(text, "{open}{slot},2,{}", quoted(json.as_str())),
         Err(error) => write!(text, "{open}{slot},1,{}", error::to_json(error)),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kappa_core::{Claims, Error, Job, Json, Outcome, Result, Task, WorkerOptions};
+use kappa_core::{Claims, Error, ErrorKind, Job, Json, Outcome, Result, WorkerOptions};
 use napi::bindgen_prelude::External;
 use napi_derive::napi;
 use parking_lot::Mutex;
@@ -15,10 +15,12 @@ use crate::database::Database;
 use crate::error::malformed;
 use crate::guard::export;
 use crate::port::{Port, Slot};
+use crate::tasks::JsTask;
 use crate::threads;
 
-/// Jobs that are handed over at a time.
-const MAX_JOBS: usize = 256;
+/// Jobs that are handed over at a time: while their outcomes become durable, the event loop runs the next ones. With all
+/// jobs of a large worker in one hand each side would wait for the other.
+const MAX_JOBS: usize = 32;
 
 /// A worker as JavaScript holds it.
 pub struct Worker {
@@ -106,7 +108,7 @@ pub fn work(database: &External<Database>, options: String) -> napi::Result<Exte
 #[derive(Serialize)]
 struct Told<'a> {
     run: u32,
-    task: &'a Task,
+    task: JsTask<'a>,
 }
 
 /// The next jobs, as soon as there are any; none once the worker has stopped.
@@ -117,8 +119,9 @@ pub fn next_jobs(worker: &External<Worker>, slot: Slot) -> napi::Result<Option<S
         Ok(worker.port.start(slot, "nextJobs", async move {
             let first = claims.next().await;
             let found: Vec<Job> =
-                first.into_iter().chain(std::iter::from_fn(|| claims.next_now()).take(MAX_JOBS)).collect();
-            let told: Vec<_> = found.iter().map(|job| Told { run: job.fence().1, task: job.task() }).collect();
+                first.into_iter().chain(std::iter::from_fn(|| claims.next_now()).take(MAX_JOBS - 1)).collect();
+            let told: Vec<_> =
+                found.iter().map(|job| Told { run: job.fence().1, task: JsTask::new(job.task()).running() }).collect();
             let text = Text::of(&told)?;
             jobs.lock().extend(found.into_iter().map(|job| (job.task().id, job)));
             Ok(text)
@@ -126,13 +129,34 @@ pub fn next_jobs(worker: &External<Worker>, slot: Slot) -> napi::Result<Option<S
     })
 }
 
-/// Ends the run of the task `id`: `completed` with the JSON text of its result, `failed` or `discarded` with a message, or
-/// `released`.
+/// Ends runs that were successful: each line is the number of a task and the JSON text of its result. Runs that have
+/// ended already are left out.
+#[napi]
+pub fn finish_jobs(worker: &External<Worker>, completed: String) -> napi::Result<()> {
+    export("finishJobs", || {
+        let malformed = || Error::new(ErrorKind::Internal, "a run that ended is a number and a text");
+        let mut ended = Vec::new();
+        let mut jobs = worker.jobs.lock();
+        for line in completed.lines() {
+            let (id, result) = line.split_once(' ').ok_or_else(malformed)?;
+            let Some(job) = jobs.remove(&id.parse().map_err(|_| malformed())?) else { continue };
+            let outcome = match Json::parse(result.to_owned()) {
+                Ok(result) => Outcome::Completed { result },
+                Err(error) => Outcome::Failed { error: error.to_string(), retry: true },
+            };
+            ended.push((job, outcome));
+        }
+        drop(jobs);
+        Job::finish_all(ended);
+        Ok(())
+    })
+}
+
+/// Ends the run of the task `id`: `failed` or `discarded` with a message, or `released`.
 #[napi]
 pub fn finish_job(worker: &External<Worker>, id: i64, how: String, said: String) -> napi::Result<()> {
     export("finishJob", || {
         let outcome = match how.as_str() {
-            "completed" => Outcome::Completed { result: Json::parse(said)? },
             "failed" => Outcome::Failed { error: said, retry: true },
             "discarded" => Outcome::Failed { error: said, retry: false },
             _ => Outcome::Released,

@@ -62,7 +62,7 @@ function reach(db, path) {
   const opening = () => Kappa.inMemory().then((opened) => opened.close())
   const user = (name, ...given) => () => db.users[name](...given)
   // What a handler meets becomes the error of its task, or is thrown here.
-  const ran = async () => {
+  const run = async (told) => {
     let met
     const worker = db.worker('jobs', async (task, { signal }) => {
       try {
@@ -73,13 +73,14 @@ function reach(db, path) {
       } catch (error) {
         met = error
       }
+      if (told !== null) throw told
     })
     const ending = worker.wait()
     ending.catch(() => {})
     const { id } = await db.tasks.enqueue('jobs', null, { attempts: 1 })
     try {
       const ended = await Promise.race([db.tasks.wait(id), ending.then(() => undefined)])
-      if (ended.error !== null) met = inner('errors.cjs').make({ code: 'internal', message: ended.error })
+      if (ended.error !== (told === null ? null : String(told))) met = inner('errors.cjs').make({ code: 'internal', message: ended.error })
     } finally {
       await worker.stop({ grace: 0 }).catch((error) => {
         met = error
@@ -88,6 +89,8 @@ function reach(db, path) {
     }
     if (met) throw met
   }
+  const ran = () => run(null)
+  const failing = () => run(new Error('no such user'))
   return {
     open: opening,
     opened: opening,
@@ -141,7 +144,9 @@ function reach(db, path) {
     work: ran,
     nextJobs: ran,
     stopWorker: ran,
-    finishJob: ran,
+    finishJob: failing,
+    finishJobs: ran,
+    enqueueEach: () => db.tasks.enqueue('none'),
     jobProgress: ran,
     jobInterrupt: ran,
     jobInterrupted: ran,

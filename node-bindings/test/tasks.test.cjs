@@ -37,6 +37,31 @@ test('failures are retried and told', async (t) => {
   await worker.wait()
 })
 
+// Tasks are named natively where there are many of them: a field must not be called otherwise there, or be missing.
+test('a task has the same fields wherever it is seen', async (t) => {
+  const db = await inMemory(t)
+  const enqueued = await db.tasks.enqueue('work', { a_b: 1 })
+  const found = await db.tasks.get(enqueued.id)
+  assert.deepEqual({ ...found, existing: false }, enqueued)
+  const seen = new Promise((resolve) => db.worker('work', (task) => resolve(task)))
+  const running = Object.keys(await seen)
+  assert.deepEqual([...running, 'progress'].sort(), Object.keys(found).sort())
+})
+
+// Calls of one turn are handed over together: one that is refused must not take the others with it.
+test('one bad task among others made at the same time is refused alone', async (t) => {
+  const db = await inMemory(t)
+  await db.tasks.configure('short', { maxLength: 1 })
+  const calls = [
+    db.tasks.enqueue('work', 1), db.tasks.enqueue('bad name', 2), db.tasks.enqueue('work', 12345678901234567890n),
+    db.tasks.enqueue('short', 4), db.tasks.enqueue('short', 5), db.tasks.enqueue('work', 6),
+  ]
+  const results = await Promise.allSettled(calls)
+  const seen = results.map(({ value, reason }) => value?.params ?? reason.code)
+  assert.deepEqual(seen, [1, 'invalid_input', 12345678901234567890n, 4, 'overloaded', 6])
+  assert.deepEqual((await db.tasks.queue('work')).waiting, 3)
+})
+
 test('what cannot succeed is a dead letter', async (t) => {
   const db = await inMemory(t)
   const worker = db.worker('work', ({ params }) => {
@@ -162,13 +187,14 @@ test('bad input is refused and adds nothing', async (t) => {
 
 // Leases that were renewed by the event loop would be lost here, and another worker would run the task again.
 test('an event loop that is blocked longer than the lease costs no second run', async (t) => {
+  const blocked = process.env.KAPPA_SOAK ? 60_000 : 2_500
   const { stdout, exit } = await run(`
     const { Kappa } = require('kappa-core')
     async function main() {
       const db = await Kappa.open(process.argv[1])
       let runs = 0
       const worker = db.worker('block', () => {
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500)
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${blocked})
         return ++runs
       }, { lease: 1000, concurrency: 2 })
       const { id } = await db.tasks.enqueue('block')
@@ -178,7 +204,7 @@ test('an event loop that is blocked longer than the lease costs no second run', 
       console.log(result, attempt, runs)
     }
     main()
-  `, { args: [directory(t)] })
+  `, { args: [directory(t)], within: blocked + 30_000 })
   assert.deepEqual([stdout, exit], ['1 1 1\n', 0])
 })
 

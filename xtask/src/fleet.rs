@@ -13,6 +13,12 @@ const PYTHONS: usize = 3;
 const PORT: &str = "18474";
 /// Between two ends of an owner.
 const PAUSE: Duration = Duration::from_secs(5);
+/// From so many seconds on the fleet of workers has
+const LONG: u64 = 60;
+/// so many tasks,
+const MANY_TASKS: u32 = 10_000;
+/// and so many otherwise.
+const TASKS: u32 = 1_000;
 /// SIGKILL.
 const KILL: i32 = 9;
 /// How long a process may take to leave when it was asked to.
@@ -39,7 +45,22 @@ pub fn run(root: &Path, words: &[String]) -> Result<(), String> {
         println!("== fleet: {NODES} Node, {} Python, 1 server; the owner is {end:?} for {seconds} s", PYTHONS + 2);
         Fleet::start(root, &target, &server, end)?.run(Duration::from_secs(seconds))?;
     }
-    Ok(())
+    run_tasks(root, &target, if seconds < LONG { TASKS } else { MANY_TASKS })
+}
+
+/// Node and Python processes that run tasks and are killed at random.
+fn run_tasks(root: &Path, target: &Path, count: u32) -> Result<(), String> {
+    println!("== fleet of workers: 2 Node, 2 Python; {count} tasks");
+    let place = target.join("fleet");
+    let _ = std::fs::remove_dir_all(&place);
+    std::fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    let node = target.join("node-project/tasks.cjs");
+    std::fs::copy(root.join("xtask/fleet/tasks.cjs"), &node)
+        .map_err(|error| format!("`cargo xtask node` comes first: {error}"))?;
+    let mut command = Command::new(target.join("python-environment/bin/python"));
+    command.arg("-B").arg(root.join("xtask/fleet/tasks.py")).arg("run").arg(&place).arg(node).arg(count.to_string());
+    let status = command.status().map_err(|error| format!("the fleet of workers: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the fleet of workers: {status}")) }
 }
 
 impl End {

@@ -48,6 +48,7 @@ fn perform(root: &Path, name: &str, words: &[String]) -> Result<(), String> {
     }
     match (name, words) {
         ("bench-bindings", words) => compare::run(root, words),
+        ("bench-tasks", words) => compare::run_tasks(root, words),
         ("tidy", []) => tidy(root),
         ("python", words) => python::test(root, words, &Length::Short),
         ("node", words) => node::test(root, words, &Length::Short),
@@ -114,6 +115,10 @@ fn print_help() {
             "many processes of all kinds on one directory, whose owner ends again and again; for so many seconds",
         ),
         ("bench-bindings", "run release builds beside their peers: all, or node, python, socket (needs redis-server)"),
+        (
+            "bench-tasks",
+            "run the task queue beside its peers: all, or single, finished, load, node (needs redis-server), python",
+        ),
         ("tidy", "check the style rules that a program can check"),
         ("generated", "make every generated file again; fails if one changes"),
     ];

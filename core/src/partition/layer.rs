@@ -1,6 +1,7 @@
 //! Changes that lie over older state: an operation's own writes, and the groups on their way to the disk.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -35,13 +36,20 @@ pub struct Layer {
 impl Layer {
     /// Lays `change` over what the key had; two adds become one.
     pub fn lay(&mut self, key: Bytes, change: Change, sequence: Sequence) {
-        let change = match (self.keys.get(&key).map(|changed| &changed.change), change) {
-            (Some(Change::Add(before)), Change::Add(delta)) => Change::Add(before.saturating_add(delta)),
-            (Some(Change::Put(value)), Change::Add(delta)) => Change::Put(add(Some(value), delta)),
-            (Some(Change::Delete), Change::Add(delta)) => Change::Put(add(None, delta)),
-            (_, change) => change,
-        };
-        self.keys.insert(key, Changed { change, sequence });
+        match self.keys.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(Changed { change, sequence });
+            }
+            Entry::Occupied(mut place) => {
+                let change = match (&place.get().change, change) {
+                    (Change::Add(before), Change::Add(delta)) => Change::Add(before.saturating_add(delta)),
+                    (Change::Put(value), Change::Add(delta)) => Change::Put(add(Some(value), delta)),
+                    (Change::Delete, Change::Add(delta)) => Change::Put(add(None, delta)),
+                    (_, change) => change,
+                };
+                place.insert(Changed { change, sequence });
+            }
+        }
     }
 
     /// How many keys changed.

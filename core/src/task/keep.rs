@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::partition::{Run, Transaction};
 
-use super::model::{Claimed, Enqueued, EnqueuedId, Lease, QueueSettings, Renewal, Task, TaskId, Verdict, Worked};
+use super::model::{
+    Claimed, Enqueued, EnqueuedId, Lease, NewTask, QueueSettings, Renewal, Task, TaskId, Verdict, Worked,
+};
 use super::operation::{TaskAnswer, TaskOperation};
 use super::{damaged, queue, schedule, step, tasks, work};
 
@@ -14,7 +16,7 @@ use super::{damaged, queue, schedule, step, tasks, work};
 pub enum Kept {
     /// Of `Enqueue`.
     Enqueued { id: TaskId, existing: bool },
-    /// Of `EnqueueMany`.
+    /// Of `EnqueueMany` and `EnqueueEach`.
     EnqueuedMany(Vec<EnqueuedId>),
     /// Of `Cancel` and `Retry`.
     Changed { id: TaskId, changed: bool },
@@ -39,6 +41,10 @@ pub fn keep(answer: &TaskAnswer) -> Kept {
     match answer {
         TaskAnswer::Enqueued(added) => Kept::Enqueued { id: added.task.id, existing: added.existing },
         TaskAnswer::EnqueuedMany(added) => Kept::EnqueuedMany(added.clone()),
+        TaskAnswer::EnqueuedEach(added) => {
+            let id = |added: &Enqueued| EnqueuedId { id: added.task.id, existing: added.existing };
+            Kept::EnqueuedMany(added.iter().map(id).collect())
+        }
         TaskAnswer::Changed { task, changed } => Kept::Changed { id: task.id, changed: *changed },
         TaskAnswer::Worked(worked) => Kept::Worked {
             verdicts: worked.verdicts.clone(),
@@ -65,11 +71,19 @@ pub fn keep(answer: &TaskAnswer) -> Kept {
 pub fn replay(tx: &mut Transaction<'_>, operation: &TaskOperation, kept: Kept) -> Run<TaskAnswer> {
     Ok(match kept {
         Kept::Enqueued { id, existing } => {
-            let task = task(tx, id, operation)?;
+            let task = task(tx, id, asked_for(operation, 0))?;
             TaskAnswer::Enqueued(Box::new(Enqueued { task, existing }))
         }
+        Kept::EnqueuedMany(added) if matches!(operation, TaskOperation::EnqueueEach(_)) => {
+            let again = added.into_iter().enumerate().map(|(n, EnqueuedId { id, existing })| {
+                Ok(Enqueued { task: task(tx, id, asked_for(operation, n))?, existing })
+            });
+            TaskAnswer::EnqueuedEach(again.collect::<Run<_>>()?)
+        }
         Kept::EnqueuedMany(added) => TaskAnswer::EnqueuedMany(added),
-        Kept::Changed { id, changed } => TaskAnswer::Changed { task: Box::new(task(tx, id, operation)?), changed },
+        Kept::Changed { id, changed } => {
+            TaskAnswer::Changed { task: Box::new(task(tx, id, asked_for(operation, 0))?), changed }
+        }
         Kept::Worked { verdicts, claimed } => {
             let mut again = Vec::with_capacity(claimed.len());
             for lease in claimed {
@@ -96,12 +110,21 @@ pub fn replay(tx: &mut Transaction<'_>, operation: &TaskOperation, kept: Kept) -
     })
 }
 
+/// Task number `n` of those that `operation` adds.
+fn asked_for(operation: &TaskOperation, n: usize) -> Option<&NewTask> {
+    match operation {
+        TaskOperation::Enqueue(new) => Some(new),
+        TaskOperation::EnqueueEach(all) => all.get(n),
+        _ => None,
+    }
+}
+
 /// The task as it is by now; one that was forgotten since, as it was asked for.
-fn task(tx: &mut Transaction<'_>, id: TaskId, operation: &TaskOperation) -> Run<Task> {
+fn task(tx: &mut Transaction<'_>, id: TaskId, new: Option<&NewTask>) -> Run<Task> {
     if let Some(record) = tasks::load(tx, id)? {
         return tasks::render(tx, id, record);
     }
-    let TaskOperation::Enqueue(new) = operation else {
+    let Some(new) = new else {
         return Err(Error::new(ErrorKind::NotFound, "the task was removed since").with("task", id).into());
     };
     let record = step::enqueue(new, 0, &QueueSettings::default(), tx.now())?;

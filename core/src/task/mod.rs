@@ -43,6 +43,7 @@ pub fn run(operation: &TaskOperation, tx: &mut Transaction<'_>) -> Run<TaskAnswe
     match operation {
         TaskOperation::Enqueue(new) => tasks::enqueue(tx, new),
         TaskOperation::EnqueueMany(tasks) => tasks::enqueue_many(tx, tasks),
+        TaskOperation::EnqueueEach(tasks) => tasks::enqueue_each(tx, tasks),
         TaskOperation::Get(id) => tasks::get(tx, *id),
         TaskOperation::List(wanted) => list::page(tx, wanted),
         TaskOperation::Work(wanted) => work::work(tx, wanted, seed),

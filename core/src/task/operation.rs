@@ -115,6 +115,9 @@ pub enum TaskOperation {
         /// The handle that owns it now.
         instance: u64,
     },
+    /// Adds at most 1 000 tasks of different callers, all or none, and answers each of them; one record costs less than
+    /// one for each. Who sends it sends them one by one where it is refused.
+    EnqueueEach(Vec<NewTask>),
 }
 
 /// What a call of the queue gives.
@@ -167,6 +170,8 @@ pub enum TaskAnswer {
     },
     /// Of `Drain`, `Tick` and `Opened`: whether there is more to do.
     More(bool),
+    /// Of `EnqueueEach`, in order.
+    EnqueuedEach(Vec<Enqueued>),
 }
 
 impl TaskOperation {
@@ -195,6 +200,7 @@ impl TaskOperation {
         match self {
             Self::Enqueue(_)
             | Self::EnqueueMany(_)
+            | Self::EnqueueEach(_)
             | Self::Configure { .. }
             | Self::PutSchedule(_)
             | Self::Retry(_)
@@ -207,7 +213,7 @@ impl TaskOperation {
     pub fn len(&self) -> usize {
         match self {
             Self::Enqueue(task) => task.len(),
-            Self::EnqueueMany(tasks) => tasks.iter().map(NewTask::len).sum(),
+            Self::EnqueueMany(tasks) | Self::EnqueueEach(tasks) => tasks.iter().map(NewTask::len).sum(),
             Self::Work(work) => work.reports.iter().map(|report| report.outcome.len()).sum(),
             Self::Renew { leases, .. } | Self::Check { leases } => leases.len() * size_of::<Lease>(),
             Self::PutSchedule(schedule) => schedule.task.len() + schedule.cron.len(),
@@ -221,17 +227,6 @@ impl TaskOperation {
     }
 }
 
-/// A task, and what the call did to it.
-#[derive(Serialize)]
-struct Marks<'a> {
-    #[serde(flatten)]
-    task: &'a Task,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    existing: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    changed: Option<bool>,
-}
-
 impl TaskAnswer {
     /// The JSON text of what it holds, without its name: what bindings hand on. `existing` and `changed` stand among the fields
     /// of the task.
@@ -240,15 +235,11 @@ impl TaskAnswer {
     /// `Internal` when it has none, which is a defect.
     pub fn to_json(&self) -> Result<String> {
         let text = match self {
-            Self::Enqueued(added) => {
-                let marks = Marks { task: &added.task, existing: Some(added.existing), changed: None };
-                serde_json::to_string(&marks)
-            }
+            Self::Enqueued(added) => marked(&added.task, "existing", added.existing),
+            Self::EnqueuedEach(value) => serde_json::to_string(value),
             Self::EnqueuedMany(value) => serde_json::to_string(value),
             Self::Task(value) => serde_json::to_string(value),
-            Self::Changed { task, changed } => {
-                serde_json::to_string(&Marks { task, existing: None, changed: Some(*changed) })
-            }
+            Self::Changed { task, changed } => marked(task, "changed", *changed),
             Self::Page(value) => serde_json::to_string(value),
             Self::Worked(value) => serde_json::to_string(value),
             Self::Renewed(value) => serde_json::to_string(value),
@@ -264,6 +255,15 @@ impl TaskAnswer {
         };
         text.map_err(|error| Error::new(ErrorKind::Internal, "an answer has no text").caused_by(error))
     }
+}
+
+/// A task, with what the call did to it as its last field.
+fn marked(task: &Task, name: &str, value: bool) -> serde_json::Result<String> {
+    let mut text = serde_json::to_string(task)?;
+    // A task is an object with fields, whatever becomes of them.
+    text.truncate(text.len() - 1);
+    text.extend([",\"", name, "\":", if value { "true" } else { "false" }, "}"]);
+    Ok(text)
 }
 
 impl Outcome {

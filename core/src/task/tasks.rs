@@ -45,17 +45,45 @@ struct Added {
 /// Adds a task.
 pub fn enqueue(tx: &mut Transaction<'_>, new: &NewTask) -> Run<TaskAnswer> {
     let queue = queue::load_or_add(tx, &new.queue)?;
-    let Added { id, record, existing } = add(tx, new, &queue, None)?;
-    let apart = (record.params == Params::Apart && !existing).then(|| new.params.clone());
-    let task = if existing { render(tx, id, record)? } else { record.into_task(id, apart) };
-    Ok(TaskAnswer::Enqueued(Box::new(Enqueued { task, existing })))
+    let added = add_one(tx, new, &queue, None)?;
+    Ok(TaskAnswer::Enqueued(Box::new(told(tx, new, added)?)))
 }
 
 /// Adds tasks, all or none.
 pub fn enqueue_many(tx: &mut Transaction<'_>, tasks: &[NewTask]) -> Run<TaskAnswer> {
-    limits::check_many(tasks.len())?;
     let mut added = Vec::with_capacity(tasks.len());
+    add_all(tx, tasks, |_, _, one| {
+        added.push(EnqueuedId { id: one.id, existing: one.existing });
+        Ok(())
+    })?;
+    Ok(TaskAnswer::EnqueuedMany(added))
+}
+
+/// Adds tasks, all or none, and answers each.
+pub fn enqueue_each(tx: &mut Transaction<'_>, tasks: &[NewTask]) -> Run<TaskAnswer> {
+    let mut added = Vec::with_capacity(tasks.len());
+    add_all(tx, tasks, |tx, new, one| {
+        added.push(told(tx, new, one)?);
+        Ok(())
+    })?;
+    Ok(TaskAnswer::EnqueuedEach(added))
+}
+
+fn told(tx: &mut Transaction<'_>, new: &NewTask, added: Added) -> Run<Enqueued> {
+    let Added { id, record, existing } = added;
+    let apart = (record.params == Params::Apart && !existing).then(|| new.params.clone());
+    let task = if existing { render(tx, id, record)? } else { record.into_task(id, apart) };
+    Ok(Enqueued { task, existing })
+}
+
+fn add_all(
+    tx: &mut Transaction<'_>,
+    tasks: &[NewTask],
+    mut done: impl FnMut(&mut Transaction<'_>, &NewTask, Added) -> Run<()>,
+) -> Run<()> {
+    limits::check_many(tasks.len())?;
     let mut known: Option<(&str, Queue)> = None;
+    let mut numbers = Numbers::default();
     for (n, new) in tasks.iter().enumerate() {
         let place = |halt| match halt {
             Halt::Refused(error) => error.with("task", n).into(),
@@ -65,21 +93,34 @@ pub fn enqueue_many(tx: &mut Transaction<'_>, tasks: &[NewTask]) -> Run<TaskAnsw
             Some((name, queue)) if name == new.queue => queue,
             _ => queue::load_or_add(tx, &new.queue).map_err(place)?,
         };
-        let one = add(tx, new, &queue, None).map_err(place)?;
-        added.push(EnqueuedId { id: one.id, existing: one.existing });
+        let one = add(tx, new, &queue, None, &mut numbers).map_err(place)?;
+        done(tx, new, one)?;
         known = Some((&new.queue, queue));
     }
-    Ok(TaskAnswer::EnqueuedMany(added))
+    numbers.save(tx)
 }
 
 /// Adds the task of a schedule; its number, and whether its unique key was free.
 pub fn enqueue_scheduled(tx: &mut Transaction<'_>, new: &NewTask, firing: (&str, i64)) -> Run<EnqueuedId> {
     let queue = queue::load_or_add(tx, &new.queue)?;
-    let added = add(tx, new, &queue, Some(firing))?;
+    let added = add_one(tx, new, &queue, Some(firing))?;
     Ok(EnqueuedId { id: added.id, existing: added.existing })
 }
 
-fn add(tx: &mut Transaction<'_>, new: &NewTask, queue: &Queue, firing: Option<(&str, i64)>) -> Run<Added> {
+fn add_one(tx: &mut Transaction<'_>, new: &NewTask, queue: &Queue, firing: Option<(&str, i64)>) -> Run<Added> {
+    let mut numbers = Numbers::default();
+    let added = add(tx, new, queue, firing, &mut numbers)?;
+    numbers.save(tx)?;
+    Ok(added)
+}
+
+fn add(
+    tx: &mut Transaction<'_>,
+    new: &NewTask,
+    queue: &Queue,
+    firing: Option<(&str, i64)>,
+    numbers: &mut Numbers,
+) -> Run<Added> {
     let mut record = step::enqueue(new, queue.number, &queue.settings, tx.now())?;
     if let Some((schedule, slot)) = firing {
         record.schedule = Some(schedule.to_owned());
@@ -100,7 +141,7 @@ fn add(tx: &mut Transaction<'_>, new: &NewTask, queue: &Queue, firing: Option<(&
             return Err(step::full(&new.queue, limit).into());
         }
     }
-    let id = next_id(tx)?;
+    let id = numbers.take(tx)?;
     place::add(tx, id, &record, &new.params)?;
     Ok(Added { id, record, existing: false })
 }
@@ -111,12 +152,30 @@ fn holder(tx: &mut Transaction<'_>, queue: u16, unique: &str) -> Run<Option<Task
     Ok(id.transpose()?)
 }
 
-fn next_id(tx: &mut Transaction<'_>) -> Run<TaskId> {
-    let stored = tx.get(&keys::next_task())?;
-    let number =
-        stored.map_or(Ok(1), |next| next.value[..].try_into().map(u64::from_be_bytes).map_err(|_| damaged()))?;
-    tx.put(keys::next_task(), Bytes::copy_from_slice(&(number + 1).to_be_bytes()))?;
-    Ok(number * PARTITIONS_IN_ID + PARTITION)
+/// Numbers for new tasks, read and written once for all tasks of an operation.
+#[derive(Default)]
+struct Numbers {
+    next: Option<u64>,
+}
+
+impl Numbers {
+    fn take(&mut self, tx: &mut Transaction<'_>) -> Run<TaskId> {
+        let number = match self.next {
+            Some(number) => number,
+            None => match tx.get(&keys::next_task())? {
+                Some(next) => next.value[..].try_into().map(u64::from_be_bytes).map_err(|_| damaged())?,
+                None => 1,
+            },
+        };
+        self.next = Some(number + 1);
+        Ok(number * PARTITIONS_IN_ID + PARTITION)
+    }
+
+    /// Before anything else of the operation may take some.
+    fn save(self, tx: &mut Transaction<'_>) -> Run<()> {
+        let Some(next) = self.next else { return Ok(()) };
+        tx.put(keys::next_task(), Bytes::copy_from_slice(&next.to_be_bytes()))
+    }
 }
 
 /// Reads one task.

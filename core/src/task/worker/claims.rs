@@ -233,12 +233,28 @@ impl Drop for Claims {
 
 impl Shared {
     /// Takes the outcome of a run, and gives its slot back.
-    pub(super) fn finish(self: &Arc<Self>, run: &Arc<Run>, outcome: Outcome) -> Pending<Verdict> {
+    pub(super) fn finish(&self, run: &Run, outcome: Outcome) -> Pending<Verdict> {
+        let (sender, receiver) = oneshot::channel();
+        let verdict = self.settle(run, outcome, Some(sender));
+        self.bell.ring();
+        verdict.map_or_else(
+            || Pending::new(async move { receiver.await.unwrap_or_else(|_| Err(ended())) }),
+            Pending::ready,
+        )
+    }
+
+    /// As [`Shared::finish`], without a word to the thread that reports. What is known at once is answered; otherwise
+    /// `sender` is told.
+    pub(super) fn settle(
+        &self,
+        run: &Run,
+        outcome: Outcome,
+        sender: Option<oneshot::Sender<Result<Verdict>>>,
+    ) -> Option<Result<Verdict>> {
         if self.generation != env::generation() {
             // The run belongs to the process that this one was forked from, and so do the locks.
-            return Pending::ready(Err(ended()));
+            return Some(Err(ended()));
         }
-        let (sender, receiver) = oneshot::channel();
         let mut state = self.state.lock();
         state.slots -= 1;
         self.settled.notify_all();
@@ -246,16 +262,12 @@ impl Shared {
         if held {
             state.runs.remove(&run.lease.task);
         }
-        let answer = if held && !state.ended {
-            let report = Report { lease: run.lease, outcome };
-            state.reports.push_back(Outgoing { report, verdict: Some(sender) });
-            Pending::new(async move { receiver.await.unwrap_or_else(|_| Err(ended())) })
-        } else {
-            Pending::ready(Ok(Verdict::Stale))
-        };
-        drop(state);
-        self.bell.ring();
-        answer
+        if !held || state.ended {
+            return Some(Ok(Verdict::Stale));
+        }
+        let report = Report { lease: run.lease, outcome };
+        state.reports.push_back(Outgoing { report, verdict: sender });
+        None
     }
 
     /// Reports the outcome of a run that was given up.

@@ -170,6 +170,22 @@ impl Job {
         shared.finish(&self.run, outcome)
     }
 
+    /// Ends several runs: their outcomes go out together, while one [`Job::finish`] after another might send the first
+    /// alone. Whether they are accepted is told by their tasks.
+    pub fn finish_all(jobs: impl IntoIterator<Item = (Self, Outcome)>) {
+        let mut told: Option<Arc<Shared>> = None;
+        for (mut job, outcome) in jobs {
+            let shared = job.shared.take().expect("a job is finished once");
+            shared.settle(&job.run, outcome, None);
+            if let Some(other) = told.replace(Arc::clone(&shared)).filter(|told| !Arc::ptr_eq(told, &shared)) {
+                other.bell.ring();
+            }
+        }
+        if let Some(shared) = told {
+            shared.bell.ring();
+        }
+    }
+
     /// Ends the run with what a handler answered.
     pub fn finish_with(self, answer: Result<Json, Failure>) -> Pending<Verdict> {
         self.finish(match answer {

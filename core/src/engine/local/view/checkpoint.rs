@@ -45,11 +45,21 @@ struct Frozen {
     at: Sequence,
     older: Vec<Ended>,
     digest: Option<Digest>,
-    /// Keys to be drained; none when the drain has to be repeated.
-    keys: usize,
+    /// What is to be drained; nothing is known when the drain has to be repeated.
+    plan: Plan,
     recorded: bool,
     /// The digest came from the manifest: compare before relying on it.
     repeated: bool,
+}
+
+/// What a drain has to do, found while its digest was made.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Keys to be written or removed.
+    keys: usize,
+    /// Whether the key at a place of the memtable is gone and never was in the store, as most keys of a queue are: then
+    /// it need not be looked for a second time.
+    absent: Vec<bool>,
 }
 
 impl Maintenance {
@@ -90,8 +100,8 @@ impl View {
         let digest = match (frozen.digest, before) {
             (Some(digest), _) => digest,
             (None, Some(before)) => match shared.digest_after(before, &frozen.memtable) {
-                Ok(Some((digest, keys))) => {
-                    frozen.keys = keys;
+                Ok(Some((digest, plan))) => {
+                    frozen.plan = plan;
                     digest
                 }
                 Ok(None) => return Ok(Checkpoint::Cancelled),
@@ -198,7 +208,7 @@ impl Shared {
         let older = mem::replace(&mut writer.ended, vec![current]);
         let digest = repeat.map(|(_, digest)| digest);
         let repeated = repeat.is_some();
-        Ok(Some(Frozen { memtable, at, older, digest, keys: 0, recorded: repeated, repeated }))
+        Ok(Some(Frozen { memtable, at, older, digest, plan: Plan::default(), recorded: repeated, repeated }))
     }
 
     /// Everything up to `at` is in the active memtable or below, and nothing else is.
@@ -244,12 +254,11 @@ impl Shared {
         writer.ended.push(ended);
     }
 
-    /// The digest that the store will have when `memtable` is in it, and how many keys that takes; none when the
-    /// view is closing.
-    fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<(Digest, usize)>> {
+    /// The digest that the store will have when `memtable` is in it, and what that takes; none when the view is closing.
+    fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<(Digest, Plan)>> {
         let salt = self.options.salt;
         let keeps = self.options.has(Planted::DigestKeepsDeleted);
-        let mut counted = 0;
+        let mut plan = Plan::default();
         let mut newest = memtable.newest();
         loop {
             if self.is_ending() {
@@ -259,10 +268,12 @@ impl Shared {
             let (keys, states): (Vec<_>, Vec<_>) =
                 now.map(|(key, (sequence, value))| (key, (sequence, value.is_some()))).unzip();
             if keys.is_empty() {
-                return Ok(Some((digest, counted)));
+                return Ok(Some((digest, plan)));
             }
-            counted += keys.len();
             for ((key, (sequence, stays)), before) in keys.iter().zip(states).zip(self.store.sequences_of(&keys)?) {
+                let absent = !stays && before.is_none();
+                plan.absent.push(absent);
+                plan.keys += usize::from(!absent);
                 if let Some(before) = before.filter(|_| stays || !keeps) {
                     digest.remove(salt, key, before);
                 }
@@ -293,7 +304,7 @@ impl Shared {
     fn drain(&self, frozen: &Frozen, digest: Digest) -> StoreResult<bool> {
         let mut changes = Vec::with_capacity(CHANGES_A_CALL);
         let mut drained = 0;
-        for change in self.changes(&frozen.memtable) {
+        for change in self.changes(frozen) {
             changes.push(change);
             if changes.len() == CHANGES_A_CALL {
                 if self.is_ending() {
@@ -301,7 +312,7 @@ impl Shared {
                 }
                 self.store.write(mem::replace(&mut changes, Vec::with_capacity(CHANGES_A_CALL)))?;
                 drained += CHANGES_A_CALL;
-                self.rest(drained, frozen.keys);
+                self.rest(drained, frozen.plan.keys);
             }
         }
         self.store.write(changes)?;
@@ -333,17 +344,20 @@ impl Shared {
         }
     }
 
-    fn changes<'a>(&'a self, memtable: &'a Memtable) -> Box<dyn Iterator<Item = Change> + 'a> {
+    fn changes<'a>(&'a self, frozen: &'a Frozen) -> Box<dyn Iterator<Item = Change> + 'a> {
         let change = |(key, (sequence, value)): (_, super::memtable::Version)| Change {
             key,
             state: value.map(|value| Versioned { value, sequence }),
         };
         #[cfg(test)]
         if self.options.has(Planted::DrainOldest) {
-            return Box::new(memtable.oldest().into_iter().map(change));
+            return Box::new(frozen.memtable.oldest().into_iter().map(change));
         }
         let skips = self.options.has(Planted::DrainSkipsDeletes);
-        Box::new(memtable.newest().map(change).filter(move |change| !skips || change.state.is_some()))
+        let absent = &frozen.plan.absent;
+        let numbered = frozen.memtable.newest().enumerate();
+        let present = numbered.filter(|(number, _)| !absent.get(*number).is_some_and(|absent| *absent));
+        Box::new(present.map(move |(_, newest)| change(newest)).filter(move |change| !skips || change.state.is_some()))
     }
 
     /// Whether the scan came to its end; what it found is right then.
