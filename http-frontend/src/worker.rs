@@ -19,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 pub struct WorkerArguments {
     /// The server whose tasks it runs, such as `http://127.0.0.1:8080`, in the place of a directory.
-    #[arg(long, value_name = "URL", env = "KAPPA_URL")]
+    #[arg(long, value_name = "URL", env = "KAPPA_URL", conflicts_with = "data")]
     pub url: Option<String>,
     /// What it sends to that server as `Authorization: Bearer`.
     #[arg(long, value_name = "TOKEN", env = "KAPPA_TOKEN", hide_env_values = true)]

@@ -165,6 +165,8 @@ fn a_configuration_that_cannot_hold_ends_the_program_at_once() {
     let gone = program().args(["worker", "--task-files", "/no/such/place", "--data"]).arg(&data).output().unwrap();
     one_line(&gone, 2, &["--task-files", "/no/such/place"]);
     one_line(&program().args(["worker", "--url", "nowhere"]).output().unwrap(), 2, &["nowhere"]);
+    let both = program().args(["worker", "--url", "http://127.0.0.1:1", "--data"]).arg(&data).output().unwrap();
+    one_line(&both, 2, &["--data", "--url"]);
     one_line(&program().args(["worker", "--concurrency", "0"]).output().unwrap(), 2, &["--concurrency"]);
     assert!(!data.exists(), "nothing was opened");
 }
