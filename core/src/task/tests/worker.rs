@@ -116,6 +116,8 @@ fn a_cancel_is_told_by_its_commit() {
     let waited = (0..5).map(|_| {
         let id = one(&tasks);
         let job = claims.next_within(LONG).expect("a job");
+        // By then the look that came with the claim is over.
+        assert!(job.interrupted().wait_for(Duration::from_millis(150)).is_none(), "nobody has cancelled it");
         let cancelled = env.clock.boot_ms();
         let _ = tasks.cancel(id).wait().unwrap();
         assert_eq!(job.interrupted().wait_for(LONG).expect("it is told").unwrap(), Interrupt::Cancelled);
