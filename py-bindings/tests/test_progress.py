@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -41,8 +42,13 @@ blocking() if sys.argv[1] == "sync" else asyncio.run(awaited())
 def drawn(way: str, tqdm: str, on_a_terminal: bool) -> str:
     """What a program that waits has written to standard error."""
     ours, theirs = pty.openpty() if on_a_terminal else os.pipe()
+    if on_a_terminal:
+        termios.tcsetwinsize(theirs, (24, 80))
     command = [sys.executable, "-c", PROGRAM, way, tqdm]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True, env={**os.environ, "TERM": "xterm"}) as process:
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment
+    ) as process:
         os.close(theirs)
         written = b""
         try:
