@@ -32,6 +32,7 @@ pub use operation::{
 pub use options::{Mode, Options, ViewKind};
 pub use store::document::{Document, IntoDocument};
 pub use store::handle::{Batch, Collection, Entries, List, Products, Users, WriteOptions};
+pub use task::TASK_EVENTS;
 pub use task::handle::Tasks;
 pub use task::json::Json;
 pub use task::kinds;

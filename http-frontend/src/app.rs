@@ -74,10 +74,7 @@ impl App {
 
     /// Runs `work` on a thread that may wait.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(answer) => answer,
-            Err(error) => Err(Error::new(ErrorKind::Internal, "a call did not end well").caused_by(error)),
-        }
+        blocking(work).await
     }
 
     /// The answer of an operation that writes a document.
@@ -196,6 +193,14 @@ impl App {
     /// Whether the stop was asked for.
     pub fn is_stopping(&self) -> bool {
         *self.stop.borrow()
+    }
+}
+
+/// Runs `work` on a thread that may wait.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(answer) => answer,
+        Err(error) => Err(Error::new(ErrorKind::Internal, "a call did not end well").caused_by(error)),
     }
 }
 

@@ -16,7 +16,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::descriptors;
 use crate::options::ServerOptions;
+use crate::progress;
 use crate::server::serve;
+use crate::task_arguments::TaskArguments;
+use crate::worker::WorkerArguments;
 
 /// The port where nothing else is said.
 const DEFAULT_PORT: u16 = 8080;
@@ -30,7 +33,7 @@ const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 #[command(name = "kappa-server", version, about)]
 struct Arguments {
     /// The directory of the database; it is made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = "./kappa-data")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "./kappa-data")]
     data: PathBuf,
     /// The port to listen on [default: `KAPPA_PORT`, then `PORT`, then 8080; 0 takes any that is free].
     #[arg(short, long, alias = "PORT", value_name = "PORT")]
@@ -47,9 +50,8 @@ struct Arguments {
     /// How many tasks of each of its own queues the server runs at the same time; 0 runs none.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=1_000))]
     workers: u16,
-    /// How many milliseconds a task of `/tasks` takes whose name is no kind.
-    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
-    task_ms: u64,
+    #[command(flatten)]
+    tasks: TaskArguments,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -58,6 +60,9 @@ struct Arguments {
 enum Command {
     /// Prints the `OpenAPI` description and ends.
     Openapi,
+    /// Works on tasks without serving: built-in kinds and those of `--task-programs`. SIGTERM or SIGINT lets the tasks under way
+    /// end, then hands back those that have not.
+    Worker(WorkerArguments),
 }
 
 /// Why the program ends at once.
@@ -121,11 +126,18 @@ fn say(text: &str) {
 }
 
 fn start(arguments: &Arguments) -> Result<(), Failure> {
-    if let Some(Command::Openapi) = arguments.command {
-        let document = serde_json::to_string_pretty(&crate::openapi_document()).map_err(Failure::runtime)?;
-        say(&format!("{document}\n"));
-        return Ok(());
+    match &arguments.command {
+        Some(Command::Openapi) => {
+            let document = serde_json::to_string_pretty(&crate::openapi_document()).map_err(Failure::runtime)?;
+            say(&format!("{document}\n"));
+            Ok(())
+        }
+        Some(Command::Worker(worker)) => run_to_its_end(work(arguments, worker)),
+        None => serve_http(arguments),
     }
+}
+
+fn serve_http(arguments: &Arguments) -> Result<(), Failure> {
     let port = port(arguments.port, |name| std::env::var(name).ok()).map_err(Failure::usage)?;
     if !arguments.host.is_loopback() && !arguments.allow_remote {
         return Err(Failure::usage(format!(
@@ -133,6 +145,10 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
             arguments.host
         )));
     }
+    run_to_its_end(listen(arguments, port))
+}
+
+fn run_to_its_end(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let stderr = std::io::stderr;
     // A file or a journal must not get a terminal's colours.
     let log = tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal());
@@ -142,7 +158,7 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::runtime)?;
-    let ended = runtime.block_on(listen(arguments, port));
+    let ended = runtime.block_on(program);
     runtime.shutdown_timeout(LAST_WAIT);
     ended
 }
@@ -161,6 +177,9 @@ fn port(argument: Option<u16>, variable: impl Fn(&str) -> Option<String>) -> Res
 }
 
 async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
+    let mut options = ServerOptions { allowed_hosts: arguments.allowed_hosts.clone(), ..ServerOptions::default() };
+    options.workers = arguments.workers.into();
+    arguments.tasks.apply(&mut options).map_err(Failure::usage)?;
     let listener = TcpListener::bind((arguments.host, port)).await.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => Failure::runtime(format!("port {port} is taken; choose another with --port")),
         _ => Failure::runtime(format!("cannot listen on {} port {port}: {error}", arguments.host)),
@@ -169,11 +188,33 @@ async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(Failure::runtime)?;
     let kappa = unless_asked_to_stop(&mut signals, open(&arguments.data)).await?;
     say(&greeting(&format!("http://{address}"), &arguments.data));
-    let mut options = ServerOptions { allowed_hosts: arguments.allowed_hosts.clone(), ..ServerOptions::default() };
-    options.workers = arguments.workers.into();
-    options.task_length = std::time::Duration::from_millis(arguments.task_ms);
     options.max_connections = descriptors::connections(options.max_connections, descriptors::raise_limit());
     serve(kappa.clone(), options, listener, signals.stop()).await.map_err(Failure::runtime)?;
+    close(kappa).await
+}
+
+async fn work(arguments: &Arguments, worker: &WorkerArguments) -> Result<(), Failure> {
+    let mut options = ServerOptions { workers: worker.concurrency.into(), ..ServerOptions::default() };
+    options.stop_timeout = std::time::Duration::from_secs(worker.grace);
+    arguments.tasks.apply(&mut options).map_err(Failure::usage)?;
+    let mut signals = Signals::new().map_err(Failure::runtime)?;
+    let (kappa, place) = if let Some(url) = &worker.url {
+        (Kappa::connect(url, worker.token.as_deref()).map_err(Failure::usage)?, url.clone())
+    } else {
+        let kappa = unless_asked_to_stop(&mut signals, open(&arguments.data)).await?;
+        (kappa, arguments.data.display().to_string())
+    };
+    let queues = worker.queues();
+    say(&format!("kappa-server: works on tasks of {} in {place}\n", queues.join(", ")));
+    let working = crate::worker::work(&kappa, &queues, &options, worker.burst, signals.stop());
+    let unfinished = working.await.map_err(Failure::runtime)?;
+    if unfinished > 0 {
+        say(&format!("kappa-server: {unfinished} tasks had not ended in time and were handed back\n"));
+    }
+    close(kappa).await
+}
+
+async fn close(kappa: Kappa) -> Result<(), Failure> {
     let closed = tokio::task::spawn_blocking(move || kappa.close()).await.map_err(Failure::runtime)?;
     closed.map_err(Failure::runtime)?;
     say("kappa-server: stopped\n");
@@ -194,12 +235,13 @@ async fn unless_asked_to_stop<T>(
 }
 
 async fn open(data: &Path) -> Result<Kappa, Failure> {
-    let data = data.to_owned();
+    let (data, shown) = (data.to_owned(), data);
     let opening = move || {
         Kappa::open_with(&data, &Options::default(), &Env::default())
             .map_err(|error| Failure::runtime(format!("cannot open {}: {error}", data.display())))
     };
-    tokio::task::spawn_blocking(opening).await.map_err(Failure::runtime)?
+    let what = format!("opening {}", shown.display());
+    progress::wait(what, tokio::task::spawn_blocking(opening)).await.map_err(Failure::runtime)?
 }
 
 fn greeting(url: &str, data: &Path) -> String {

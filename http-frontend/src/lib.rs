@@ -13,10 +13,13 @@ mod guard;
 mod mark;
 mod options;
 mod page;
+mod progress;
 mod router;
 mod seed_routes;
 mod server;
 mod stall;
+mod task_arguments;
+mod worker;
 mod workers;
 
 pub use api::openapi::document as openapi_document;

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use utoipa::OpenApi;
@@ -64,14 +65,23 @@ pub fn router(app: App) -> Router {
         .route("/v1/users/{id}", documents::document_routes())
         .route("/openapi.json", get(openapi::openapi))
         .route("/", get(home))
+        .route("/console.js", get(console))
         .merge(seed_routes::router())
         .fallback(unknown)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app)
 }
 
-async fn home() -> Html<&'static str> {
-    Html(include_str!("home.html"))
+/// The console page asks this server and nobody else, and runs only the script beside it.
+const HOME_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn home() -> Response {
+    ([(CONTENT_SECURITY_POLICY, HOME_POLICY)], Html(include_str!("home.html"))).into_response()
+}
+
+async fn console() -> Response {
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("console.js")).into_response()
 }
 
 async fn unknown(request: Request) -> Response {

@@ -4,7 +4,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::pin::pin;
 use std::time::Duration;
 
-use kappa_core::{Kappa, Worker};
+use kappa_core::Kappa;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,13 +35,7 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let (stopping, stopped) = watch::channel(false);
     let (most, patience) = (options.max_connections, options.stop_timeout);
-    let (kinds, containers) = workers::kinds(&options).map_err(Error::other)?;
-    let own = [workers::QUEUE, workers::EXECUTE].map(str::to_owned);
-    let running = workers::start(&kappa, &kinds, &own, &options).map_err(Error::other)?;
-    if let Some(containers) = containers.filter(|_| options.workers > 0) {
-        let kappa = kappa.clone();
-        tokio::task::spawn_blocking(move || workers::reap(&kappa, &containers));
-    }
+    let (kinds, running) = workers::begin(&kappa, &workers::own_queues(), &options).map_err(Error::other)?;
     let app = App::new(kappa, options, kinds, address, stopped);
     let router = router::router(app.clone());
     let mut connections = JoinSet::new();
@@ -65,7 +59,7 @@ pub async fn serve(
     }
     drop(listener);
     stopping.send_replace(true);
-    let working = tokio::task::spawn_blocking(move || running.into_iter().map(Worker::stop).sum::<usize>());
+    let working = tokio::spawn(workers::stop(running));
     let ending = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(patience, ending).await.is_err() {
         tracing::warn!(connections = connections.len(), "requests in flight did not end in time");

@@ -34,11 +34,41 @@ pub fn kinds(options: &ServerOptions) -> Result<(Kinds, Option<Containers>)> {
     Ok((kinds, containers))
 }
 
+/// The queues whose tasks the server runs.
+pub fn own_queues() -> Vec<String> {
+    [QUEUE, EXECUTE].map(str::to_owned).to_vec()
+}
+
+/// Starts workers of `queues` for every kind that `options` allow, and removes containers that nobody looks after any more.
+///
+/// # Errors
+/// As [`kinds`] and [`Worker::start`].
+pub fn begin(kappa: &Kappa, queues: &[String], options: &ServerOptions) -> Result<(Kinds, Vec<Worker>)> {
+    let (kinds, containers) = kinds(options)?;
+    let running = start(kappa, &kinds, queues, options)?;
+    if let Some(containers) = containers.filter(|_| options.workers > 0) {
+        let kappa = kappa.clone();
+        tokio::task::spawn_blocking(move || reap(&kappa, &containers));
+    }
+    Ok((kinds, running))
+}
+
+/// Lets handlers end within their time; how many had not, and were handed back.
+pub async fn stop(running: Vec<Worker>) -> usize {
+    let stopping = running.into_iter().map(|worker| tokio::task::spawn_blocking(move || worker.stop()));
+    let mut unfinished = 0;
+    for stopped in stopping.collect::<Vec<_>>() {
+        // A stop that panicked has handed nothing back: its leases end by themselves.
+        unfinished += stopped.await.unwrap_or(0);
+    }
+    unfinished
+}
+
 /// Starts workers of `queues`, one for each so that none stands behind another, each for so many tasks at a time.
 ///
 /// # Errors
 /// As [`Worker::start`].
-pub fn start(kappa: &Kappa, kinds: &Kinds, queues: &[String], options: &ServerOptions) -> Result<Vec<Worker>> {
+fn start(kappa: &Kappa, kinds: &Kinds, queues: &[String], options: &ServerOptions) -> Result<Vec<Worker>> {
     let worker = |queue: &String| {
         let worker = WorkerOptions::new([queue.as_str()]).concurrency(options.workers);
         let worker = WorkerOptions { grace: options.stop_timeout, ..worker };
@@ -49,7 +79,7 @@ pub fn start(kappa: &Kappa, kinds: &Kinds, queues: &[String], options: &ServerOp
 }
 
 /// Removes containers of tasks that do not run any more. What cannot be looked up stays.
-pub fn reap(kappa: &Kappa, containers: &Containers) {
+fn reap(kappa: &Kappa, containers: &Containers) {
     let runs = |fence: &str| {
         let Some(id) = fence.split('-').next().and_then(|id| id.parse().ok()) else { return true };
         !matches!(kappa.tasks().get(id).wait(), Ok(task) if task.as_ref().is_none_or(|task| task.state != TaskState::Active))

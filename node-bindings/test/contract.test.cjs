@@ -6,6 +6,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
 const { inspect } = require('node:util')
+const queue = require('./contract_tasks.cjs')
 const { inner, inMemory, kappa, server } = require('./support.cjs')
 
 const { parseExactly } = inner('text.cjs')
@@ -44,10 +45,12 @@ function options(names) {
 function batch(db, { operations, ...rest }) {
   const gathered = operations.reduce((batch, step) => {
     const { call, collection, id, document, patch } = step
+    if (call === 'enqueue') return batch.enqueue(step.queue, step.params, queue.options(step))
     const given = [collection, ...(id === undefined ? [] : [id]), ...(document === undefined ? [] : [document]), ...(patch === undefined ? [] : [patch])]
     return batch[call](...given, options(step))
   }, db.batch())
-  return gathered.commit(options(rest))
+  return gathered.commit(options(rest)).then((answers) =>
+    answers.map((answer, at) => (operations[at].call === 'enqueue' ? queue.told(answer) : answer)))
 }
 
 /** A collection's description in the names of the files. */
@@ -90,6 +93,7 @@ async function perform(db, call, names) {
     return (await kappa.histogram(count, rest)).toJSON()
   }
   const [store, method] = call.split('.')
+  if (store === 'tasks') return queue.perform(db, method, names)
   if (store === 'db') {
     if (method === 'batch') return batch(db, names)
     if (method === 'changes') return take(db, names)
@@ -154,8 +158,12 @@ test('bad input is refused and leaves a small shop as it was', async (t) => {
   await db.users.create({ id: 'u1', name: 'Ana', email: 'ana@example.com', group: 1 })
   const orders = await db.collection('orders', { indexes: ['user', { field: 'number', unique: true }] })
   await orders.create({ id: 'o1', user: 'ana', number: 1 })
+  await db.tasks.enqueue('mail', null, { delay: '1h', unique: 'k' })
   const everything = async () => [
     await db.collections(),
+    await db.tasks.queues(),
+    await queue.all(db.tasks.list()),
+    await db.tasks.schedules(),
     ...(await Promise.all([db.products, db.users, orders].map((store) => store.list().toArray()))),
   ]
   const before = await everything()

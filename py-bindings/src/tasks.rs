@@ -1,5 +1,7 @@
 //! The task queue: operations by core's names, and what they answer.
 
+use std::time::Duration;
+
 use kappa_core::{Answer, CallOptions, Error, ErrorKind, Kappa, Operation, Pending, Result, TaskAnswer, TaskOperation};
 use pyo3::prelude::*;
 
@@ -59,12 +61,13 @@ fn text(answer: &TaskAnswer) -> Result<Told> {
     answer.to_json().map(Told)
 }
 
-/// A duration in whole milliseconds.
+/// A duration in whole milliseconds, the nearest: a long one in seconds has no exact fractions.
 #[pyfunction]
 pub fn milliseconds(name: &str, given: &Bound<'_, PyAny>) -> PyResult<u64> {
     export("milliseconds", || {
         let duration = duration("duration", given).map_err(|error| error.with("of", name))?;
-        Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+        let half = duration.saturating_add(Duration::from_micros(500));
+        Ok(u64::try_from(half.as_millis()).unwrap_or(u64::MAX))
     })
 }
 

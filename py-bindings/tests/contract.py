@@ -10,6 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import contract_tasks
+
 import kappa_core
 from kappa_core import aio
 
@@ -106,6 +108,8 @@ async def call(db: Any, name: str, arguments: dict[str, Any]) -> Any:
     if name == "db.changes" and "take" in arguments:
         rest = {name: value for name, value in arguments.items() if name != "take"}
         return await take(db.changes(**rest), arguments["take"])
+    if store == "tasks":
+        return await contract_tasks.call(db, method, arguments)
     if store != "db":
         return await settle(getattr(await store_of(db, store), method)(**named(arguments)))
     if method != "batch":
@@ -113,6 +117,9 @@ async def call(db: Any, name: str, arguments: dict[str, Any]) -> Any:
     batch = db.batch()
     for operation in arguments["operations"]:
         rest = {name: value for name, value in operation.items() if name != "call"}
+        if operation["call"] == "enqueue":
+            batch.enqueue(**contract_tasks.options(rest))
+            continue
         getattr(batch, operation["call"])(**named(rest))
     return await settle(batch.commit(idempotency_key=arguments.get("idempotency_key")))
 

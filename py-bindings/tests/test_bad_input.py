@@ -25,12 +25,14 @@ async def a_small_shop(open_database: Any) -> Any:
     user = {"id": "u1", "name": "Ana", "email": "ana@example.com", "group": 1}
     await call(db, "users.create", {"document": user})
     await call(db, "orders.create", {"document": {"id": "o1", "user": "ana", "number": 1}})
+    await call(db, "tasks.enqueue", {"queue": "mail", "delay_ms": 3_600_000, "unique": "k"})
     return db
 
 
 async def everything(db: Any) -> Any:
     stores = [info["name"] for info in await call(db, "db.collections", {})]
-    return [(await call(db, f"{name}.describe", {}), await call(db, f"{name}.list", {})) for name in stores]
+    queue = [await call(db, f"tasks.{method}", {}) for method in ("queues", "list", "schedules")]
+    return queue, [(await call(db, f"{name}.describe", {}), await call(db, f"{name}.list", {})) for name in stores]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])

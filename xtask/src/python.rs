@@ -10,7 +10,7 @@ use super::Length;
 const INTERPRETERS: &[&str] = &["python3", "python3.11", "python3.12", "python3.13", "python3.14", "python"];
 const IS_NEW_ENOUGH: &str = "import sys, venv; sys.exit(sys.version_info < (3, 11))";
 /// What the tests need besides the package.
-const TEST_PACKAGES: &[&str] = &["pytest", "mypy", "pydantic", "numpy", "gunicorn"];
+const TEST_PACKAGES: &[&str] = &["pytest", "mypy", "pydantic", "numpy", "gunicorn", "tqdm"];
 /// Built as other tests are; a release build takes minutes and tests nothing more.
 const BUILD: &str = "build-args=--profile=dev";
 /// What pytest answers when no test has the name it was given.

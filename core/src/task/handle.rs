@@ -94,7 +94,7 @@ impl Tasks {
     /// One page of tasks.
     ///
     /// # Errors
-    /// `InvalidInput` for a cursor that is none; `TooLarge` for a limit above 1 000.
+    /// `InvalidInput` for a cursor that is none and for a limit of 0; `TooLarge` for a limit above 1 000.
     pub fn list(&self, wanted: TaskList) -> Pending<TaskPage> {
         call!(self, TaskOperation::List(wanted), TaskAnswer::Page(page) => page)
     }
@@ -118,7 +118,7 @@ impl Tasks {
     }
 
     /// Brings back dead letters of a queue, oldest first, at most 1 000 a call; how many. Ones whose unique key another
-    /// task has by now stay.
+    /// task has by now stay; a call passes over 20 000 of them at most.
     ///
     /// # Errors
     /// `TooLarge` for a limit above 1 000.
@@ -130,7 +130,7 @@ impl Tasks {
     /// Forgets a task; whether there was one.
     ///
     /// # Errors
-    /// `InvalidInput` for one that runs; cancel it first.
+    /// `Conflict` for one that runs; cancel it first.
     pub fn remove(&self, id: TaskId) -> Pending<bool> {
         call!(self, TaskOperation::Remove(id), TaskAnswer::Removed(removed) => removed)
     }

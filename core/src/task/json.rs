@@ -22,10 +22,11 @@ impl Json {
     /// than 32.
     pub fn parse(text: impl Into<Bytes>) -> Result<Self> {
         let text = text.into();
-        if text.len() > MAX_DOCUMENT_BYTES {
-            let error = Error::new(ErrorKind::TooLarge, "a JSON value is over its limit");
-            return Err(error.with("bytes", text.len()).with("limit", MAX_DOCUMENT_BYTES));
-        }
+        check_bytes(text.len())?;
+        Self::of_any_size(text)
+    }
+
+    fn of_any_size(text: Bytes) -> Result<Self> {
         let checked = std::str::from_utf8(&text).map_err(|error| Error::invalid("not UTF-8").caused_by(error))?;
         let compact = check_json(checked)?;
         Ok(Self(compact.map_or(text, Bytes::from)))
@@ -47,6 +48,12 @@ impl Json {
     /// Text that is known to be JSON, as it comes back from storage.
     pub(crate) fn from_stored(text: Bytes) -> Self {
         Self(text)
+    }
+
+    /// Refuses a value over its limit. Who reads one out of other JSON checks it apart, because an error within that JSON has no
+    /// kind of its own.
+    pub(crate) fn check_size(&self) -> Result<()> {
+        check_bytes(self.len())
     }
 
     /// The JSON text.
@@ -125,8 +132,16 @@ impl<'de> Deserialize<'de> for Json {
             return String::deserialize(deserializer).map(|text| Self(text.into()));
         }
         let text = Box::<RawValue>::deserialize(deserializer)?.get().to_owned();
-        Self::parse(text).map_err(serde::de::Error::custom)
+        Self::of_any_size(text.into()).map_err(serde::de::Error::custom)
     }
+}
+
+fn check_bytes(bytes: usize) -> Result<()> {
+    if bytes > MAX_DOCUMENT_BYTES {
+        let error = Error::new(ErrorKind::TooLarge, "a JSON value is over its limit");
+        return Err(error.with("bytes", bytes).with("limit", MAX_DOCUMENT_BYTES));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub fn check_name(name: &str) -> Result<()> {
 /// Checks what a task is asked for with.
 pub fn check_task(new: &NewTask) -> Result<()> {
     check_name(&new.queue)?;
+    new.params.check_size()?;
     if let Some(kind) = &new.kind {
         check_name(kind)?;
     }

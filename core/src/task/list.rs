@@ -17,8 +17,11 @@ const FORM: u8 = 1;
 
 /// One page of tasks.
 pub fn page(tx: &mut Transaction<'_>, wanted: &TaskList) -> Run<TaskAnswer> {
-    limits::check_many(wanted.limit)?;
-    let limit = if wanted.limit == 0 { DEFAULT_LIMIT } else { wanted.limit };
+    let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT);
+    limits::check_many(limit)?;
+    if limit == 0 {
+        return Err(Error::invalid("a page holds at least one task").with("limit", limit).into());
+    }
     let after = wanted.after.as_deref().map(decode).transpose()?;
     let mut queues: Vec<u16> = match &wanted.queue {
         Some(name) => queue::load(tx, name)?.map(|queue| queue.number).into_iter().collect(),

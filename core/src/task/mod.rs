@@ -35,6 +35,7 @@ use operation::{TaskAnswer, TaskOperation};
 
 pub use keep::{Kept, keep, replay};
 pub use keys::id_of_task;
+pub use place::TASK_EVENTS;
 
 /// What `operation` does and answers.
 pub fn run(operation: &TaskOperation, tx: &mut Transaction<'_>) -> Run<TaskAnswer> {

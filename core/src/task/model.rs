@@ -470,8 +470,8 @@ pub struct TaskList {
     pub queue: Option<String>,
     /// In this state; in all where none is given.
     pub state: Option<TaskState>,
-    /// At most this many: 1 to 1 000, 100 where it is 0.
-    pub limit: usize,
+    /// At most this many: 1 to 1 000; 100 where none is given.
+    pub limit: Option<usize>,
     /// The cursor of the page before.
     pub after: Option<String>,
 }

@@ -15,8 +15,8 @@ use super::planted::{self, Planted};
 use super::record::{Params, Record};
 use super::step;
 
-/// The name that events of tasks carry on the change feed.
-pub const COLLECTION: &str = "tasks";
+/// The name that events of tasks carry on the change feed; no collection can have it.
+pub const TASK_EVENTS: &str = "kappa:tasks";
 
 /// What a write of a task means to readers of the change feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ fn put(tx: &mut Transaction<'_>, id: TaskId, record: &Record, told: Told) -> Run
 }
 
 fn tell(tx: &mut Transaction<'_>, id: TaskId, kind: EventKind, key: Bytes) -> Run<()> {
-    static NAME: LazyLock<Arc<str>> = LazyLock::new(|| COLLECTION.into());
+    static NAME: LazyLock<Arc<str>> = LazyLock::new(|| TASK_EVENTS.into());
     tx.emit(Event { collection: Arc::clone(&NAME), id: id.to_string().into(), kind, key })
 }
 

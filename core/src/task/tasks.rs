@@ -19,6 +19,8 @@ const PARTITIONS_IN_ID: u64 = 1_024;
 const PARTITION: u64 = 0;
 /// A step of draining or redriving ends once it has written this much.
 const STEP_BYTES: usize = 256 << 10;
+/// One call looks at so many dead letters, whatever becomes of them: everybody else waits meanwhile.
+const MOST_LOOKED_AT: usize = 20 * limits::MAX_TASKS;
 
 /// The task `id`.
 pub fn load(tx: &mut Transaction<'_>, id: TaskId) -> Run<Option<Record>> {
@@ -226,7 +228,7 @@ fn change(
 pub fn remove(tx: &mut Transaction<'_>, id: TaskId) -> Run<TaskAnswer> {
     let Some(old) = load(tx, id)? else { return Ok(TaskAnswer::Removed(false)) };
     if old.state == TaskState::Active {
-        let error = Error::invalid("a task that runs cannot be removed; cancel it first");
+        let error = Error::new(ErrorKind::Conflict, "a task that runs cannot be removed; cancel it first");
         return Err(error.with("task", id).into());
     }
     place::remove(tx, id, &old)?;
@@ -237,22 +239,29 @@ pub fn remove(tx: &mut Transaction<'_>, id: TaskId) -> Run<TaskAnswer> {
 pub fn redrive(tx: &mut Transaction<'_>, name: &str, limit: usize) -> Run<TaskAnswer> {
     limits::check_many(limit)?;
     let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::Redriven(0)) };
-    let found = tx.scan(&keys::entries(queue.number, TaskState::Failed), Direction::Forward, limit)?;
-    let mut redriven = 0;
-    for entry in &found {
-        if tx.written() >= STEP_BYTES {
-            break;
-        }
-        let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-        match retry(tx, id) {
-            Ok(TaskAnswer::Changed { changed: true, .. }) => redriven += 1,
-            Err(Halt::Refused(error)) if error.kind() == ErrorKind::AlreadyExists => {}
-            other => {
-                other?;
+    let mut letters = keys::entries(queue.number, TaskState::Failed);
+    let (mut redriven, mut looked_at) = (0, 0);
+    // Those that stay must not keep the ones behind them.
+    while redriven < limit && looked_at < MOST_LOOKED_AT {
+        let found = tx.scan(&letters, Direction::Forward, limits::MAX_TASKS)?;
+        let Some(last) = found.last() else { break };
+        for entry in &found {
+            if redriven == limit || tx.written() >= STEP_BYTES {
+                return Ok(TaskAnswer::Redriven(redriven as u64));
+            }
+            let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+            match retry(tx, id) {
+                Ok(TaskAnswer::Changed { changed: true, .. }) => redriven += 1,
+                Err(Halt::Refused(error)) if error.kind() == ErrorKind::AlreadyExists => {}
+                other => {
+                    other?;
+                }
             }
         }
+        looked_at += found.len();
+        letters.start = front::behind(&last.key);
     }
-    Ok(TaskAnswer::Redriven(redriven))
+    Ok(TaskAnswer::Redriven(redriven as u64))
 }
 
 /// Cancels some of what waits or is delayed.

@@ -7,7 +7,9 @@ use crate::error::Error;
 use crate::partition::{Halt, Run, Transaction};
 
 use super::front::{self, Front};
-use super::model::{Claimed, Lease, Rate, Readiness, Renewal, Report, TaskId, TaskState, Token, Verdict, Work, Worked};
+use super::model::{
+    Claimed, Lease, Outcome, Rate, Readiness, Renewal, Report, TaskId, TaskState, Token, Verdict, Work, Worked,
+};
 use super::operation::TaskAnswer;
 use super::place::{self, Told};
 use super::queue::{self, Queue};
@@ -32,6 +34,11 @@ pub fn work(tx: &mut Transaction<'_>, work: &Work, seed: u64) -> Run<TaskAnswer>
         return Err(error.with("bytes", work.worker.len()).with("queues", work.queues.len()).into());
     }
     let lease_ms = limits::check_lease(work.lease_ms)?;
+    for report in &work.reports {
+        if let Outcome::Completed { result } = &report.outcome {
+            result.check_size()?;
+        }
+    }
     let era = era::load(tx)?;
     let keys = work.reports.iter().map(|report| keys::task(report.lease.task));
     fetch(tx, keys)?;

@@ -10,6 +10,9 @@ use kappa_core::{
 };
 use serde_json::{Value, json};
 
+#[path = "queue.rs"]
+mod queue;
+
 use super::scenario::{Arguments, Database, Failure, text_of, with_pair};
 
 /// A change that does not come fails its test after this time.
@@ -18,12 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The handle, and what must outlive it: a directory, a server.
 pub struct Handle {
     kappa: Kappa,
+    begun: queue::Begun,
     _place: Box<dyn Any>,
 }
 
 impl Handle {
     pub fn boxed(kappa: Kappa, place: impl Any) -> Box<dyn Database> {
-        Box::new(Self { kappa, _place: Box::new(place) })
+        Box::new(Self { kappa, begun: queue::Begun::default(), _place: Box::new(place) })
     }
 }
 
@@ -32,6 +36,7 @@ impl Database for Handle {
         let with = With(with);
         let answer = match store {
             "db" => on_database(&self.kappa, method, with),
+            "tasks" => queue::call(&self.kappa, &mut self.begun, method, with),
             "random" => draw(with),
             "products" if method == "mock" => {
                 let made = Products::mock(with.count("count").unwrap(), with.count("seed").unwrap() as u64);
@@ -175,6 +180,10 @@ fn batch(kappa: &Kappa, with: With<'_>) -> Result<Value> {
     let mut batch = kappa.batch();
     for step in with.0["operations"].as_array().unwrap() {
         let step = With(step.as_object().unwrap());
+        if step.text("call") == "enqueue" {
+            batch = batch.enqueue(queue::new_task(step.0)?);
+            continue;
+        }
         batch = match step.options()? {
             Some(options) => batch.operation(operation(step, &options)?),
             None => plain_step(batch, step)?,
@@ -186,6 +195,7 @@ fn batch(kappa: &Kappa, with: With<'_>) -> Result<Value> {
     let answer = |answer| match answer {
         Answer::Written(entry) => value_of(&entry.document),
         Answer::Deleted(deleted) => json!(deleted),
+        Answer::Task(answer) => queue::told(&answer),
         other => panic!("{other:?}"),
     };
     Ok(batch.commit().wait()?.into_iter().map(answer).collect())

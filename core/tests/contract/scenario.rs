@@ -104,10 +104,11 @@ pub fn run_bad_input(way: &str, database: &mut dyn Database, differs: &[(&str, &
     let user = json!({"id": "u1", "name": "Ana", "email": "ana@example.com", "group": 1});
     must("users.create", json!({ "document": user }));
     must("orders.create", json!({"document": {"id": "o1", "user": "ana", "number": 1}}));
+    must("tasks.enqueue", json!({"queue": "mail", "delay_ms": 3_600_000, "unique": "k"}));
     let before = everything(database);
     let cases = read(&folder().join("bad_input.json"));
     let cases = cases.as_array().unwrap();
-    assert!(cases.len() >= 100, "only {} cases", cases.len());
+    assert!(cases.len() >= 150, "only {} cases", cases.len());
     let mut failures = Vec::new();
     for (name, _) in differs {
         assert!(cases.iter().any(|case| case["name"] == *name), "no case is named {name}");
@@ -130,14 +131,15 @@ pub fn run_bad_input(way: &str, database: &mut dyn Database, differs: &[(&str, &
     assert!(failures.is_empty(), "{} of {all} cases over {way}:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// All collections and their documents.
+/// All collections and their documents, and what the queue holds.
 fn everything(database: &mut dyn Database) -> Value {
     let collections = database.call("db", "collections", &Map::new()).unwrap();
     let mut documents = Vec::new();
     for collection in collections.as_array().unwrap() {
         documents.push(database.call(collection["name"].as_str().unwrap(), "list", &Map::new()).unwrap());
     }
-    json!([collections, documents])
+    let queue = ["queues", "list", "schedules"].map(|method| database.call("tasks", method, &Map::new()).unwrap());
+    json!([collections, documents, queue])
 }
 
 /// Where the files are, for every crate of the workspace.

@@ -93,7 +93,7 @@ fn killed_workers_and_owners_lose_nothing_and_complete_nothing_twice() {
     }
     let mut completions = HashMap::<String, u32>::new();
     while let Some(change) = feed.next_now().unwrap() {
-        let Some(document) = change.document.filter(|_| change.collection == "tasks") else { continue };
+        let Some(document) = change.document.filter(|_| change.collection == kappa_core::TASK_EVENTS) else { continue };
         if document.fields()["state"] == "completed" {
             *completions.entry(change.id).or_default() += 1;
         }

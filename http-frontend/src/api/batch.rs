@@ -3,11 +3,13 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use kappa_core::{Answer, CollectionName, Document, Entry, Operation, Version};
+use kappa_core::{Answer, CollectionName, Document, Entry, NewTask, Operation, TaskAnswer, TaskOperation, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::documents::{AnyDocument, call_options};
+use crate::api::task_schemas as schemas;
+use crate::api::tasks::{accept, refused};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::Problem;
@@ -28,6 +30,8 @@ pub enum StepKind {
     Delete,
     /// Reads the document `id` as the steps before left it.
     Get,
+    /// Adds `task`: it exists if the documents do.
+    Enqueue,
 }
 
 /// One step of a batch.
@@ -36,9 +40,9 @@ pub enum StepKind {
 pub struct Step {
     /// What to do.
     op: StepKind,
-    /// Where.
-    #[schema(value_type = String)]
-    collection: CollectionName,
+    /// Where; a task has its queue instead.
+    #[schema(value_type = Option<String>)]
+    collection: Option<CollectionName>,
     /// Which document; a new one carries its id in `document`.
     id: Option<String>,
     /// The document, or the patch.
@@ -49,6 +53,9 @@ pub struct Step {
     if_version: Option<Version>,
     /// How long the document lives, in milliseconds from now.
     ttl_ms: Option<u64>,
+    /// The task to add, as `POST /v1/tasks` takes it.
+    #[schema(value_type = Option<schemas::NewTask>)]
+    task: Option<Box<NewTask>>,
 }
 
 /// Steps that happen together or not at all.
@@ -59,7 +66,7 @@ pub struct BatchRequest {
     operations: Vec<Step>,
 }
 
-/// What one step gave: a document with its version, whether one was deleted, or null for a read that found none.
+/// What one step gave: a document with its version, whether one was deleted, null for a read that found none, or a task.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StepResult {
     /// Its id.
@@ -70,6 +77,10 @@ pub struct StepResult {
     document: Option<AnyDocument>,
     /// Of a delete: whether there was such a document.
     deleted: Option<bool>,
+    /// The task.
+    task: Option<schemas::Task>,
+    /// Of a task: another one held the unique key, and is the one given.
+    existing: Option<bool>,
 }
 
 /// One result a step, in the same order.
@@ -81,8 +92,17 @@ pub struct BatchResponse {
 
 impl Step {
     fn operation(self) -> Result<Operation, &'static str> {
-        let Self { op, collection, id, document, if_version, ttl_ms } = self;
+        let Self { op, collection, id, document, if_version, ttl_ms, task } = self;
         let plain = if_version.is_none() && ttl_ms.is_none();
+        let collection = match (op, collection, task) {
+            (StepKind::Enqueue, None, Some(task)) if plain && id.is_none() && document.is_none() => {
+                return Ok(Operation::Task(TaskOperation::Enqueue(task)));
+            }
+            (StepKind::Enqueue, ..) => return Err("enqueue takes a task alone"),
+            (_, _, Some(_)) => return Err("only enqueue takes a task"),
+            (_, None, None) => return Err("a document is in a collection"),
+            (_, Some(collection), None) => collection,
+        };
         match (op, id, document) {
             (StepKind::Create, None, Some(document)) if if_version.is_none() => {
                 Ok(Operation::Create { collection, document, ttl_ms })
@@ -100,7 +120,7 @@ impl Step {
             }
             (StepKind::Delete, ..) => Err("delete takes an id, and no document or ttl_ms"),
             (StepKind::Get, Some(id), None) if plain => Ok(Operation::Get { collection, id }),
-            (StepKind::Get, ..) => Err("get takes an id alone"),
+            (StepKind::Get | StepKind::Enqueue, ..) => Err("get takes an id alone"),
         }
     }
 }
@@ -117,10 +137,14 @@ pub async fn batch(State(app): State<App>, headers: HeaderMap, JsonBody(body): J
     refuse(&headers, &CONDITIONS)?;
     let request: BatchRequest = serde_json::from_slice(&body).map_err(|error| Problem::invalid(error.to_string()))?;
     let steps = request.operations.into_iter().enumerate();
-    let operations = steps
-        .map(|(index, step)| step.operation().map_err(|reason| Problem::invalid(format!("{reason} index={index}"))));
+    let operations = steps.map(|(index, mut step)| {
+        if let Some(task) = &mut step.task {
+            accept(&app, task).map_err(|problem| problem.with(&format!(" index={index}")))?;
+        }
+        step.operation().map_err(|reason| Problem::invalid(format!("{reason} index={index}")))
+    });
     let operations = operations.collect::<Result<Vec<_>, _>>()?;
-    let answers = app.batch(operations, call_options(&headers)?).await?;
+    let answers = app.batch(operations, call_options(&headers)?).await.map_err(refused)?;
     let mut text = String::from("{\"results\":[");
     for (index, answer) in answers.iter().enumerate() {
         if index > 0 {
@@ -136,6 +160,9 @@ fn write_result(text: &mut String, answer: &Answer) -> Result<(), Problem> {
     match answer {
         Answer::Written(entry) | Answer::Entry(Some(entry)) => write_entry(text, entry),
         Answer::Entry(None) => text.push_str("null"),
+        Answer::Task(TaskAnswer::Enqueued(added)) => {
+            text.push_str(&serde_json::to_string(added).map_err(|_| Problem::internal())?);
+        }
         Answer::Deleted(existed) => text.push_str(if *existed { "{\"deleted\":true}" } else { "{\"deleted\":false}" }),
         _ => return Err(Problem::internal()),
     }

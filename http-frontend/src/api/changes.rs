@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use kappa_core::{Change, CollectionName, Error, ErrorKind, EventKind, Feed, FeedStart, Result};
+use kappa_core::{Change, CollectionName, Error, ErrorKind, EventKind, Feed, FeedStart, Result, TASK_EVENTS};
 use serde::Deserialize;
 use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
@@ -50,7 +50,7 @@ pub struct ChangesQuery {
     /// Where to start without a cursor.
     #[param(required = false, inline)]
     pub from: Option<Start>,
-    /// Only changes of this collection.
+    /// Only changes of this collection; `kappa:tasks` are those of tasks.
     #[param(required = false)]
     pub collection: Option<String>,
 }
@@ -70,7 +70,10 @@ pub async fn changes(
     Params(query): Params<ChangesQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let only = query.collection.as_deref().map(CollectionName::new).transpose()?;
+    let only = query.collection;
+    if let Some(name) = only.as_deref().filter(|name| *name != TASK_EVENTS) {
+        CollectionName::new(name)?;
+    }
     let last = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
     let start = match (last.map(str::to_owned).or(query.after), query.from.unwrap_or_default()) {
         (Some(cursor), _) => FeedStart::After(cursor),
@@ -107,7 +110,7 @@ struct Follow {
     ready: VecDeque<Change>,
     /// Behind the newest change that was sent or passed over.
     position: String,
-    only: Option<CollectionName>,
+    only: Option<String>,
     greeted: bool,
     app: App,
 }
@@ -150,7 +153,7 @@ impl Follow {
         for _ in 0..SKIPPED {
             let change = self.change().await?;
             self.position.clone_from(&change.cursor);
-            if self.only.as_ref().is_none_or(|only| only.as_str() == change.collection) {
+            if self.only.as_ref().is_none_or(|only| *only == change.collection) {
                 return Ok(event(&change));
             }
         }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use kappa_core::{Change, Error, ErrorKind, EventKind, Feed, FeedStart, Result, Task, TaskId, TaskState};
+use kappa_core::{Change, Error, ErrorKind, EventKind, Feed, FeedStart, Result, TASK_EVENTS, Task, TaskId, TaskState};
 use serde_json::Value;
 
 use crate::api::changes::{LAST_EVENT_ID, RECONNECT, look, stopped};
@@ -16,8 +16,6 @@ use crate::api::tasks::{TaskPath, no_such_task};
 use crate::app::App;
 use crate::error::Problem;
 
-/// What the feed calls tasks.
-const COLLECTION: &str = "tasks";
 /// The id of the last event. Browsers come back when a stream ends, and this is how they say that they have seen all of it.
 const END: &str = "end";
 
@@ -107,7 +105,7 @@ impl Follow {
         loop {
             while let Some(change) = self.ready.pop_front() {
                 self.position.clone_from(&change.cursor);
-                if change.collection == COLLECTION && change.id.parse() == Ok(self.id) {
+                if change.collection == TASK_EVENTS && change.id.parse() == Ok(self.id) {
                     return Ok(self.changed(&change));
                 }
             }

@@ -360,3 +360,6 @@ pub struct ScheduleInfo {
     /// Why the newest firing enqueued nothing, where it did not.
     pub error: Option<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,7 +165,10 @@ fn task_answer(headers: &HeaderMap, task: &kappa_core::Task) -> Result<Response,
 }
 
 /// Gives a task of the server's own queue the place that it has by default, and refuses what no built-in kind takes.
-fn accept(app: &App, new: &mut NewTask) -> Result<(), Problem> {
+///
+/// # Errors
+/// As [`App::check_task`].
+pub fn accept(app: &App, new: &mut NewTask) -> Result<(), Problem> {
     if new.queue.is_empty() {
         QUEUE.clone_into(&mut new.queue);
     }
@@ -220,11 +223,8 @@ pub async fn create_many(
 #[utoipa::path(get, path = "/v1/tasks", tag = "tasks", operation_id = "list_tasks", params(TasksQuery),
     responses((status = 200, description = "One page", body = TaskPage), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn list(State(app): State<App>, uri: Uri, Params(query): Params<TasksQuery>) -> Result<Response, Problem> {
-    if query.limit == Some(0) {
-        return Err(Problem::invalid("limit is 1 to 1000"));
-    }
     let state = query.state.as_deref().map(str::parse::<TaskState>).transpose()?;
-    let wanted = TaskList { queue: query.queue, state, limit: query.limit.unwrap_or(0), after: query.after };
+    let wanted = TaskList { queue: query.queue, state, limit: query.limit, after: query.after };
     let TaskAnswer::Page(page) = app.task_call(TaskOperation::List(wanted), CallOptions::default()).await? else {
         return unexpected();
     };
@@ -265,7 +265,8 @@ pub fn no_such_task(id: TaskId) -> Problem {
 /// One that runs must be cancelled first.
 #[utoipa::path(delete, path = "/v1/tasks/{id}", tag = "tasks", operation_id = "delete_task",
     params(("id" = u64, Path, description = "The task")),
-    responses((status = 204, description = "Removed"), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204, description = "Removed"), (status = 409, description = "It runs", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn delete(State(app): State<App>, TaskPath(id): TaskPath, headers: HeaderMap) -> Result<Response, Problem> {
     refuse(&headers, &CONDITIONS)?;
     match app.task_call(TaskOperation::Remove(id), CallOptions::default()).await? {

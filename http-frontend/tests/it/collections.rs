@@ -159,6 +159,12 @@ fn the_server_says_what_it_is() {
     assert_eq!(client.get("/openapi.json").json()["openapi"], "3.1.0");
     let home = client.get("/");
     assert_eq!((home.status, home.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    // The page may run the script beside it and ask this server: without the first it is empty, with more it is anybody's.
+    let policy = home.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'"), "{policy}");
+    assert!(home.text().contains("<script src=\"/console.js\"></script>") && home.text().contains("id=\"queues\""));
+    let script = client.get("/console.js");
+    assert_eq!((script.status, script.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
     for (path, status) in
         [("/", 200), ("/v1/products", 200), ("/v1/nothing", 404), ("/api/status", 200), ("/api/x", 404)]
     {

@@ -1,10 +1,11 @@
 //! The scenarios that every language runs, over `/v1`: each call as its route, each problem's `code` as the failure.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::changes::Events;
 use crate::client::{BOUND, Client, Reply};
@@ -15,6 +16,11 @@ pub mod scenario;
 
 #[path = "../../../core/tests/contract/handle.rs"]
 pub mod handle;
+
+#[path = "contract_tasks.rs"]
+mod tasks;
+
+use tasks::Queue;
 
 use scenario::{Arguments, Database, Failure, run_bad_input, run_scenarios, text_of, with_pair};
 
@@ -48,6 +54,14 @@ type Answer = Result<Value, Failure>;
 /// A server with a database of its own.
 struct Http {
     server: Server,
+    /// What workers have claimed, by queue.
+    claimed: BTreeMap<String, Value>,
+}
+
+impl Http {
+    fn start() -> Self {
+        Self { server: Server::start(), claimed: BTreeMap::new() }
+    }
 }
 
 impl Database for Http {
@@ -60,6 +74,7 @@ impl Database for Http {
             ("db", "changes") => changes(client, with),
             ("db", "info") => Ok(answer(client.get("/v1/info"))?["database"].take()),
             ("db", "ready") => refused(client.get("/readyz")).map(|_| Value::Null),
+            ("tasks", _) => Queue { client, claimed: &mut self.claimed }.call(method, with),
             ("random", "histogram") => histogram(client, with),
             ("db" | "random", _) => panic!("this runner does not know {store}.{method}"),
             _ => Collection { client, name: store }.call(method, with),
@@ -240,12 +255,15 @@ impl Collection<'_> {
 
 fn batch(client: Client, with: &Arguments) -> Answer {
     let step = |step: &Value| {
+        if step["call"] == "enqueue" {
+            return json!({"op": "enqueue", "task": tasks::new_task(step.as_object().unwrap())});
+        }
         let name = |name: &str| match name {
             "call" => "op".to_owned(),
             "patch" => "document".to_owned(),
             other => other.to_owned(),
         };
-        step.as_object().unwrap().iter().map(|(own, value)| (name(own), value.clone())).collect::<Map<_, _>>()
+        step.as_object().unwrap().iter().map(|(own, value)| (name(own), value.clone())).collect()
     };
     let steps: Vec<_> = with["operations"].as_array().unwrap().iter().map(step).collect();
     let body = text_of(&json!({ "operations": steps }));
@@ -253,9 +271,10 @@ fn batch(client: Client, with: &Arguments) -> Answer {
     let mut headers: Vec<(&str, &str)> = conditions.iter().map(|(name, value)| (*name, value.as_str())).collect();
     headers.push(JSON);
     let mut given = answer(client.send("POST", "/v1/batch", &headers, body.as_bytes()))?;
-    let result = |result: &mut Value| match result.get("deleted") {
-        Some(deleted) => deleted.clone(),
-        None => result["document"].take(),
+    let result = |result: &mut Value| match (result.get("deleted"), result.get("task")) {
+        (Some(deleted), _) => deleted.clone(),
+        (None, Some(_)) => tasks::marked(result, "existing"),
+        (None, None) => result["document"].take(),
     };
     Ok(given["results"].as_array_mut().unwrap().iter_mut().map(result).collect())
 }
@@ -331,10 +350,10 @@ fn escaped(text: &str) -> String {
 /// What a client of another language gets over HTTP must be what the library itself answers.
 #[test]
 fn every_scenario_over_http() {
-    run_scenarios("http", &mut || Box::new(Http { server: Server::start() }));
+    run_scenarios("http", &mut || Box::new(Http::start()));
 }
 
 #[test]
 fn bad_input_is_refused_and_changes_nothing() {
-    run_bad_input("http", &mut Http { server: Server::start() }, DIFFERS);
+    run_bad_input("http", &mut Http::start(), DIFFERS);
 }

@@ -22,3 +22,4 @@ mod server;
 mod stop;
 mod tasks;
 mod user;
+mod worker;

@@ -55,7 +55,7 @@ impl Drop for Running {
 }
 
 #[track_caller]
-fn one_line(output: &Output, code: i32, parts: &[&str]) {
+pub fn one_line(output: &Output, code: i32, parts: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");

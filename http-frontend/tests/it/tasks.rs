@@ -148,7 +148,7 @@ fn a_worker_of_any_language_claims_keeps_and_completes() {
     assert_eq!(told["renewal"]["held"]["cancel"], false, "{told}");
     let path = format!("/v1/tasks/{}", task["id"]);
     assert_eq!(client.json("POST", &format!("{path}/cancel"), "").json()["changed"], true);
-    client.send("DELETE", &path, &[], b"").is_problem(400, "invalid_input");
+    client.send("DELETE", &path, &[], b"").is_problem(409, "conflict");
     let renewed = post(client, "/v1/work/renew", &json!({"leases": [lease]}));
     assert_eq!(renewed["renewals"][0]["held"]["cancel"], true, "the worker hears of it: {renewed}");
     let report = json!({"reports": [{"lease": lease, "outcome": {"completed": {"result": {"sent": 1}}}}]});

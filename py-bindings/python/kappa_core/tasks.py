@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
 from . import _kappa_core
+from ._progress import STEP, Bar
 from .errors import InvalidInputError
 from .types import (
     Backoff,
@@ -168,17 +171,36 @@ class Tasks:
         """One task; None when there is none, or it is not kept any more."""
         return cast(Task | None, self._call("get", id))
 
-    def wait(self, id: int, *, timeout: Duration | None = None) -> Task:
+    def wait(self, id: int, *, timeout: Duration | None = None, progress: bool = False) -> Task:
         """The task once it has ended: its result, its error, or that it was cancelled.
+
+        progress: draws on standard error how far it is, where that is a terminal and ``tqdm`` is installed.
 
         Raises ``TimeoutError`` when it has not ended within ``timeout``, and ``NotFoundError`` when there is none.
         """
+        if progress:
+            return self._wait_and_show(id, timeout)
         if timeout is None:
             return cast(Task, self._database.task_ended(id).wait())
         task = self._database.task_ended(id).wait_within(timeout)
         if task is None:
             raise TimeoutError("the task has not ended yet")
         return cast(Task, task)
+
+    def _wait_and_show(self, id: int, timeout: Duration | None) -> Task:
+        left = math.inf if timeout is None else _kappa_core.milliseconds("timeout", timeout) / 1000
+        until = time.monotonic() + left
+        with Bar() as bar:
+            while True:
+                left = max(until - time.monotonic(), 0)
+                task = self._database.task_ended(id).wait_within(min(left, STEP))
+                if task is not None:
+                    return cast(Task, task)
+                if left == 0:
+                    raise TimeoutError("the task has not ended yet")
+                standing = self.get(id)
+                if standing is not None:
+                    bar.show(standing)
 
     def list(
         self,

@@ -106,6 +106,28 @@ fn a_running_task_is_told_that_it_was_cancelled() {
     worker.stop();
 }
 
+/// Whoever cancels a long task waits for it to end: a look once a second would keep everybody waiting for most of one.
+#[test]
+fn a_cancel_is_told_by_its_commit() {
+    let kappa = database();
+    let tasks = kappa.tasks();
+    let claims = Claims::start(&tasks, WorkerOptions::new(["q"])).unwrap();
+    let env = Env::default();
+    let waited = (0..5).map(|_| {
+        let id = one(&tasks);
+        let job = claims.next_within(LONG).expect("a job");
+        // By then the look that came with the claim is over.
+        assert!(job.interrupted().wait_for(Duration::from_millis(150)).is_none(), "nobody has cancelled it");
+        let cancelled = env.clock.boot_ms();
+        let _ = tasks.cancel(id).wait().unwrap();
+        assert_eq!(job.interrupted().wait_for(LONG).expect("it is told").unwrap(), Interrupt::Cancelled);
+        env.clock.boot_ms() - cancelled
+    });
+    let soonest = waited.min().expect("several");
+    assert!(soonest < 500, "{soonest} ms, where all looks but those after commits come once a second");
+    claims.stop(Duration::ZERO);
+}
+
 /// Q6: a run that takes longer than its timeout is given up; its late result changes nothing, and its slot stays taken
 /// until the handler returns.
 #[test]
@@ -188,7 +210,7 @@ fn progress_is_kept_and_told() {
     job.progress(0.25);
     job.progress(f64::NAN);
     let change = feed.next_within(LONG).unwrap().expect("a change");
-    assert_eq!((change.collection.as_str(), change.id.as_str()), ("tasks", id.to_string().as_str()));
+    assert_eq!((change.collection.as_str(), change.id.as_str()), ("kappa:tasks", id.to_string().as_str()));
     let document = change.document.expect("the new value");
     assert_eq!(document.fields()["progress"], serde_json::json!(0.25));
     let _ = job.finish_with(Ok(Json::null())).wait().unwrap();

@@ -56,7 +56,7 @@ pub struct Shared {
     /// Wakes the thread that claims and reports.
     pub(super) bell: Arc<Bell>,
     /// Wakes the thread that keeps the leases.
-    pub(super) leases: Bell,
+    pub(super) leases: Arc<Bell>,
     arrived: Condvar,
     arrived_event: Event,
     /// Rings when a slot is given back or an outcome was sent.
@@ -102,7 +102,7 @@ impl Claims {
             generation: env::generation(),
             state: Mutex::default(),
             bell: Arc::default(),
-            leases: Bell::default(),
+            leases: Arc::default(),
             arrived: Condvar::new(),
             arrived_event: Event::new(),
             settled: Condvar::new(),
@@ -310,7 +310,8 @@ impl Shared {
         for Claimed { task, lease, .. } in claimed {
             let run = RunState { expires: asked_at.saturating_add(self.lease_ms), ..RunState::default() };
             let deadline = asked_at.saturating_add(task.timeout_ms);
-            let run = Arc::new(Run { lease, deadline, state: Mutex::new(run), interrupted: Event::new() });
+            let run =
+                Arc::new(Run { lease, begun: asked_at, deadline, state: Mutex::new(run), interrupted: Event::new() });
             state.runs.insert(task.id, Arc::clone(&run));
             state.slots += 1;
             state.ready.push_back(Job::new(task, run, Arc::clone(self)));

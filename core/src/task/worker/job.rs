@@ -62,6 +62,8 @@ impl<E: std::fmt::Display> From<E> for Failure {
 #[derive(Debug)]
 pub struct Run {
     pub lease: Lease,
+    /// When it was claimed, by the clock since boot.
+    pub begun: u64,
     /// When its time is over, by the clock since boot.
     pub deadline: u64,
     pub state: Mutex<RunState>,

@@ -1,15 +1,23 @@
 //! The thread that keeps leases: it renews them whatever handlers do, and tells runs that should end.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
+use crate::executor::Pending;
 use crate::task::model::{Lease, Outcome, Renewal};
 
 use super::claims::Shared;
 use super::job::{Interrupt, Run};
 
-/// How often runs are looked at: for their time, their progress, and whether somebody cancelled them.
+/// How often runs are looked at, whatever happens: for their time, their progress, and whether somebody cancelled them.
 const EVERY: Duration = Duration::from_secs(1);
+/// A run that has gone on for so long is looked at after commits too, because one of them may cancel it. Shorter ones would have ended
+/// before they could heed it, and a busy queue has many of them.
+const LONG: Duration = Duration::from_millis(100);
+/// Between two looks after commits, so that a busy database is not asked at each of them.
+const PAUSE: Duration = Duration::from_millis(50);
 /// With nothing to keep the thread rests until a job comes.
 const IDLE: Duration = Duration::from_mins(1);
 /// One call renews at most so many leases.
@@ -28,6 +36,8 @@ pub fn keep(shared: &Shared) {
         if ended {
             return;
         }
+        // Before the look: what is committed between the two is not missed.
+        let committed = (!runs.is_empty()).then(|| shared.tasks.committed());
         let now = clock.boot_ms();
         end_overdue(shared, &runs, now);
         send_progress(shared, &runs);
@@ -38,7 +48,26 @@ pub fn keep(shared: &Shared) {
         if due {
             renewed = now;
         }
-        shared.leases.wait(next_look(&runs, clock.boot_ms()).min(Duration::from_millis(third)));
+        let next = next_look(&runs, clock.boot_ms()).min(Duration::from_millis(third));
+        wait(shared, &runs, next, committed);
+    }
+}
+
+/// Waits for the next look: so long, or until a job comes, or something was committed that may have cancelled a long run.
+fn wait(shared: &Shared, runs: &[Arc<Run>], next: Duration, committed: Option<Pending<()>>) {
+    let Some(mut committed) = committed else {
+        shared.leases.wait(next);
+        return;
+    };
+    let begun = runs.iter().map(|run| run.begun).min().unwrap_or(u64::MAX);
+    let gone_on = Duration::from_millis(shared.options.env.clock.boot_ms().saturating_sub(begun));
+    let deaf = LONG.saturating_sub(gone_on).max(PAUSE);
+    if shared.leases.wait(deaf.min(next)) || deaf >= next {
+        return;
+    }
+    let waker = Waker::from(Arc::clone(&shared.leases));
+    if Future::poll(Pin::new(&mut committed), &mut Context::from_waker(&waker)).is_pending() {
+        shared.leases.wait(next.saturating_sub(deaf));
     }
 }
 

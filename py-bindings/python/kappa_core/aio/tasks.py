@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from .. import _kappa_core
+from .._progress import STEP, Bar
 from ..tasks import new_task, page, schedule, settings, several, wanted
 from ..types import (
     Backoff,
@@ -78,10 +79,23 @@ class Tasks:
         """See :meth:`kappa_core.Tasks.get`."""
         return cast(Task | None, await self._call("get", id))
 
-    async def wait(self, id: int, *, timeout: Duration | None = None) -> Task:
+    async def wait(self, id: int, *, timeout: Duration | None = None, progress: bool = False) -> Task:
         """See :meth:`kappa_core.Tasks.wait`."""
         seconds = None if timeout is None else _kappa_core.milliseconds("timeout", timeout) / 1000
-        return cast(Task, await asyncio.wait_for(answer(self._database.task_ended(id)), seconds))
+        ended = asyncio.wait_for(answer(self._database.task_ended(id)), seconds)
+        if not progress:
+            return cast(Task, await ended)
+        with Bar() as bar:
+            showing = asyncio.create_task(self._show(id, bar))
+            try:
+                return cast(Task, await ended)
+            finally:
+                showing.cancel()
+
+    async def _show(self, id: int, bar: Bar) -> None:
+        while (task := await self.get(id)) is not None:
+            bar.show(task)
+            await asyncio.sleep(STEP)
 
     async def list(
         self,
