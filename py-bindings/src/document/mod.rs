@@ -3,5 +3,5 @@
 mod encode;
 mod reader;
 
-pub use encode::{document, type_name, value};
+pub use encode::{Text, document, type_name, value};
 pub use reader::Reader;
