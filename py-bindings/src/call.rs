@@ -32,6 +32,8 @@ pub struct Call {
     start: Mutex<Option<Owned<Start>>>,
     readers: Arc<Readers>,
     reader: Reader,
+    /// Whether it hardly ever waits for anything.
+    is_brief: bool,
 }
 
 impl Call {
@@ -41,7 +43,8 @@ impl Call {
         start: impl FnOnce(Runner) -> Pending<T> + Send + 'static,
     ) -> Self {
         let start: Start = Box::new(|runner| start(runner).map(|answer| Ok(answer.into())));
-        Self { start: Mutex::new(Some(Owned::new(start))), readers: Arc::clone(&origin.readers), reader: origin.reader }
+        let start = Mutex::new(Some(Owned::new(start)));
+        Self { start, readers: Arc::clone(&origin.readers), reader: origin.reader, is_brief: false }
     }
 
     /// A write: handing it in takes no time, wherever it is awaited.
@@ -58,6 +61,15 @@ impl Call {
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
         Self::new(origin, move |runner| runner.submit(submit))
+    }
+
+    /// A read of one document: other threads are let in only where it takes long, because that costs more than a read
+    /// from memory does.
+    pub fn brief<T: Into<Reply> + Send + 'static>(
+        origin: &Origin,
+        submit: impl FnOnce() -> Pending<T> + Send + 'static,
+    ) -> Self {
+        Self { is_brief: true, ..Self::read(origin, submit) }
     }
 
     /// How the documents of the answer are read.
@@ -96,9 +108,28 @@ impl Call {
     /// The answer; none when it is not there within `wait`.
     fn answer(&self, py: Python<'_>, wait: Option<Duration>) -> PyResult<Option<Py<PyAny>>> {
         let start = self.take().map_err(|error| exception(&error))?;
+        if self.is_brief && self.readers.are_quick() {
+            let mut pending = self.readers.watch(|| start(Runner::Caller).start());
+            return match Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(answer) => self.convert(py, answer).map(Some),
+                Poll::Pending => {
+                    // Another process is asked: that takes longer than letting other threads in.
+                    self.readers.were_slow();
+                    self.wait_for(py, move || pending, wait)
+                }
+            };
+        }
+        self.wait_for(py, move || start(Runner::Caller), wait)
+    }
+
+    fn wait_for(
+        &self,
+        py: Python<'_>,
+        start: impl FnOnce() -> Pending<Reply> + Send,
+        wait: Option<Duration>,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut start = Some(start);
-        let mut pending = None;
+        let (mut start, mut pending) = (Some(start), None);
         // Looked at where the wait has a bound: most have none, and cost no clock.
         let until = wait.map(|wait| (Env::default().clock, wait)).map(|(clock, wait)| {
             let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -106,19 +137,21 @@ impl Call {
         });
         loop {
             let polled = py.detach(|| {
-                let pending = pending
-                    .get_or_insert_with(|| start.take().expect("the first turn starts the call")(Runner::Caller));
-                poll_for_a_while(pending, &waker)
+                let begin = || start.take().expect("the first turn starts the call")();
+                poll_for_a_while(pending.get_or_insert_with(begin), &waker)
             });
             match polled {
-                Poll::Ready(Ok(reply)) => return reply.into_python(py, self.reader).map(Some),
-                Poll::Ready(Err(error)) => return Err(exception(&error)),
+                Poll::Ready(answer) => return self.convert(py, answer).map(Some),
                 Poll::Pending => py.check_signals()?,
             }
             if until.as_ref().is_some_and(|(until, clock)| clock.boot_ms() >= *until) {
                 return Ok(None);
             }
         }
+    }
+
+    fn convert(&self, py: Python<'_>, answer: Result<Reply>) -> PyResult<Py<PyAny>> {
+        answer.map_err(|error| exception(&error))?.into_python(py, self.reader)
     }
 }
 

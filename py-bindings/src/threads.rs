@@ -1,7 +1,8 @@
 //! Where calls run that would keep an event loop or a signal waiting.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use kappa_core::{Error, ErrorKind, Pending, Result};
 use parking_lot::Mutex;
@@ -17,9 +18,18 @@ const MAX_READS: usize = 65_536;
 /// Calls that may have a thread of their own at once.
 const MAX_LONG_CALLS: usize = 256;
 
+/// A read that took longer has waited for something.
+const QUICK: Duration = Duration::from_micros(50);
+/// So many reads after a slow one let other threads in before they begin.
+const CAREFUL: u32 = 256;
+
 /// The threads on which event loops have a database read: reading may wait for the disk, which a loop must not.
 #[derive(Debug, Default)]
-pub struct Readers(Mutex<Option<Arc<Owned<Pool>>>>);
+pub struct Readers {
+    pool: Mutex<Option<Arc<Owned<Pool>>>>,
+    /// Reads that shall still be careful.
+    careful: AtomicU32,
+}
 
 #[derive(Debug)]
 struct Pool {
@@ -35,13 +45,39 @@ impl Readers {
 
     /// The threads of this process: a forked child makes its own.
     fn pool(&self) -> Result<Arc<Owned<Pool>>> {
-        let mut slot = self.0.lock();
+        let mut slot = self.pool.lock();
         if let Some(pool) = slot.as_ref().filter(|pool| !pool.is_foreign()) {
             return Ok(Arc::clone(pool));
         }
         let pool = Arc::new(Owned::new(Pool::new()?));
         *slot = Some(Arc::clone(&pool));
         Ok(pool)
+    }
+
+    /// Whether the next read may expect to find what it looks for in memory.
+    pub fn are_quick(&self) -> bool {
+        let careful = self.careful.load(Ordering::Relaxed);
+        if careful > 0 {
+            // One that is lost to another thread makes no difference.
+            self.careful.store(careful - 1, Ordering::Relaxed);
+        }
+        careful == 0
+    }
+
+    /// The next reads shall be careful.
+    pub fn were_slow(&self) {
+        self.careful.store(CAREFUL, Ordering::Relaxed);
+    }
+
+    /// Runs a read, and makes the next ones careful when it took long.
+    #[expect(clippy::disallowed_methods, reason = "how long a read kept other threads out decides nothing else")]
+    pub fn watch<T>(&self, read: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let answer = read();
+        if begun.elapsed() > QUICK {
+            self.were_slow();
+        }
+        answer
     }
 }
 

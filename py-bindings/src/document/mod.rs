@@ -3,5 +3,5 @@
 mod encode;
 mod reader;
 
-pub use encode::{document, text_of, type_name, value};
+pub use encode::{Text, document, text_of, type_name, value};
 pub use reader::Reader;
