@@ -18,7 +18,7 @@ use crate::error::exception;
 use crate::guard::guard;
 use crate::origin::Origin;
 use crate::owned::Owned;
-use crate::reply::Reply;
+use crate::reply::{IntoReply, Reply};
 use crate::threads::{Readers, Runner};
 
 /// How often a thread that waits looks for signals such as Ctrl-C.
@@ -38,17 +38,18 @@ pub struct Call {
 
 impl Call {
     /// A call whose reads run on `readers` when an event loop awaits it.
-    pub fn new<T: Into<Reply> + Send + 'static>(
+    pub fn new<T: IntoReply + Send + 'static>(
         origin: &Origin,
         start: impl FnOnce(Runner) -> Pending<T> + Send + 'static,
     ) -> Self {
-        let start: Start = Box::new(|runner| start(runner).map(|answer| Ok(answer.into())));
+        let reader = origin.reader;
+        let start: Start = Box::new(move |runner| start(runner).map(move |answer| Ok(answer.into_reply(reader))));
         let start = Mutex::new(Some(Owned::new(start)));
         Self { start, readers: Arc::clone(&origin.readers), reader: origin.reader, is_brief: false }
     }
 
     /// A write: handing it in takes no time, wherever it is awaited.
-    pub fn write<T: Into<Reply> + Send + 'static>(
+    pub fn write<T: IntoReply + Send + 'static>(
         origin: &Origin,
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
@@ -56,16 +57,19 @@ impl Call {
     }
 
     /// A read, which may wait for the disk before it returns.
-    pub fn read<T: Into<Reply> + Send + 'static>(
+    pub fn read<T: IntoReply + Send + 'static>(
         origin: &Origin,
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
+        let reader = origin.reader;
+        // Made ready where it is read: an event loop has other work.
+        let submit = move || submit().map(move |answer| Ok(answer.into_reply(reader)));
         Self::new(origin, move |runner| runner.submit(submit))
     }
 
     /// A read of one document: other threads are let in only where it takes long, because that costs more than a read
     /// from memory does.
-    pub fn brief<T: Into<Reply> + Send + 'static>(
+    pub fn brief<T: IntoReply + Send + 'static>(
         origin: &Origin,
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {

@@ -1,6 +1,6 @@
 //! Products, users and collections of the caller's own: one class for all three.
 
-use kappa_core::{Collection, Definition, Entry, List, Pending, Products, Result, WriteOptions};
+use kappa_core::{Collection, Definition, Document, Entry, List, Pending, Products, Result, WriteOptions};
 use pyo3::prelude::*;
 
 use crate::arguments::{Maybe, duration, flag, indexes, many, maybe_text, number, text, write_options};
@@ -12,6 +12,7 @@ use crate::kappa::export;
 use crate::list::Pages;
 use crate::origin::Origin;
 use crate::owned::Owned;
+use crate::reply::Documents;
 
 /// The documents of one collection.
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
@@ -39,7 +40,7 @@ impl Store {
     ) -> Result<Call> {
         let (collection, id, text) = (self.collection()?, text("id", id)?, document(given, self.origin.reader)?);
         let options = options?;
-        Ok(Call::write(&self.origin, move || write(&collection, &id, text, options)))
+        Ok(Call::write(&self.origin, move || document_of(write(&collection, &id, text, options))))
     }
 }
 
@@ -54,7 +55,7 @@ impl Store {
         export("Store.create", || {
             let (collection, document) = (self.collection()?, document(given, self.origin.reader)?);
             let options = write_options(ttl, None, idempotency_key)?;
-            Ok(Call::write(&self.origin, move || collection.create_with(document, options)))
+            Ok(Call::write(&self.origin, move || document_of(collection.create_with(document, options))))
         })
     }
 
@@ -76,7 +77,7 @@ impl Store {
         export("Store.get_many", || {
             let collection = self.collection()?;
             let ids: Vec<String> = many("ids", ids)?.iter().map(|id| text("ids", id)).collect::<Result<_>>()?;
-            Ok(Call::read(&self.origin, move || collection.get_many(ids)))
+            Ok(Call::read(&self.origin, move || collection.get_many(ids).map(|entries| Ok(Documents(entries)))))
         })
     }
 
@@ -189,6 +190,11 @@ impl Store {
             Ok(Call::read(&self.origin, move || collection.describe()))
         })
     }
+}
+
+/// The document as a write left it.
+fn document_of(written: Pending<Entry>) -> Pending<Document> {
+    written.map(|entry| Ok(entry.document))
 }
 
 fn optional<T>(list: List, given: Option<T>, with: impl FnOnce(List, T) -> List) -> List {

@@ -40,7 +40,16 @@ struct Pool {
 impl Readers {
     /// The answer of `read`, run on one of the threads.
     pub fn run<T: Send + 'static>(&self, read: impl FnOnce() -> Result<T> + Send + 'static) -> Pending<T> {
-        self.pool().and_then(|pool| pool.get()?.run(read)).unwrap_or_else(|error| Pending::ready(Err(error)))
+        self.pool().and_then(|pool| pool.get()?.run(MAX_READS, read)).unwrap_or_else(|error| Pending::ready(Err(error)))
+    }
+
+    /// The answer of the call that `submit` makes, which nobody waits for yet; none when no thread is free for it.
+    ///
+    /// Only for callers that are attached to Python, so that a forked child finds the lock free.
+    pub fn ahead<T: Send + 'static>(&self, submit: impl FnOnce() -> Pending<T> + Send + 'static) -> Option<Pending<T>> {
+        let pool = self.pool().ok()?;
+        let submitted = pool.get().ok()?.run(READERS, move || Ok(submit())).ok()?;
+        Some(Pending::new(async move { submitted.await?.await }))
     }
 
     /// The threads of this process: a forked child makes its own.
@@ -89,9 +98,14 @@ impl Pool {
         Ok(Self { threads: threads.build().map_err(unavailable)?, waiting: Arc::default() })
     }
 
-    fn run<T: Send + 'static>(&self, read: impl FnOnce() -> Result<T> + Send + 'static) -> Result<Pending<T>> {
+    /// The answer of `read`, unless `most` others are under way.
+    fn run<T: Send + 'static>(
+        &self,
+        most: usize,
+        read: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<Pending<T>> {
         let full = || Error::new(ErrorKind::Overloaded, "too many reads are waiting; retry later");
-        let turn = Turn::take(&self.waiting, MAX_READS).ok_or_else(full)?;
+        let turn = Turn::take(&self.waiting, most).ok_or_else(full)?;
         let (sender, receiver) = oneshot::channel();
         self.threads.spawn(move || {
             let answer = catch("read", read).and_then(|answer| answer);
