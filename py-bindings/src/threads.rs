@@ -20,7 +20,10 @@ const MAX_LONG_CALLS: usize = 256;
 
 /// A read that took longer has waited for something.
 const QUICK: Duration = Duration::from_micros(50);
-/// So many reads after a slow one let other threads in before they begin.
+/// So many reads behind one that was slow let other threads in before they begin, where those before it were quick,
+const LEAST_CAREFUL: u32 = 4;
+/// and so many where one after another is slow: a thread that lost its processor for a moment looks like one that waited
+/// for the disk, but not again and again.
 const CAREFUL: u32 = 256;
 
 /// The threads on which event loops have a database read: reading may wait for the disk, which a loop must not.
@@ -29,6 +32,8 @@ pub struct Readers {
     pool: Mutex<Option<Arc<Owned<Pool>>>>,
     /// Reads that shall still be careful.
     careful: AtomicU32,
+    /// So many it were behind the last slow one.
+    stretch: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -83,8 +88,13 @@ impl Readers {
     pub fn watch<T>(&self, read: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let answer = read();
+        let stretch = self.stretch.load(Ordering::Relaxed);
         if begun.elapsed() > QUICK {
-            self.were_slow();
+            let longer = (stretch * 2).clamp(LEAST_CAREFUL, CAREFUL);
+            self.stretch.store(longer, Ordering::Relaxed);
+            self.careful.store(longer, Ordering::Relaxed);
+        } else if stretch > 0 {
+            self.stretch.store(stretch / 2, Ordering::Relaxed);
         }
         answer
     }

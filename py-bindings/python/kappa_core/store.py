@@ -85,8 +85,9 @@ class Collection(Described):
         page_size: int | None = None,
         after: str | None = None,
     ) -> Iterator[Document]:
-        """Every document, in creation order or that of an index; pages of 100 are fetched while it is walked.
+        """Every document, in creation order or that of an index.
 
+        Pages of 100 are fetched while it is walked; the one behind a page of more than 128 KiB is fetched ahead.
         equal, from_, to: only documents with these values of the index, both ends included.
         """
         return _walk(self._pages(index, (equal, from_, to), reverse, limit, page_size, after))
