@@ -1,10 +1,10 @@
 //! Writes being gathered to happen together.
 
-use kappa_core::{Batch as Gathered, CollectionName, Error, IntoDocument, Operation, Result};
+use kappa_core::{Batch as Gathered, CollectionName, Document, Error, IntoDocument, Operation, Result, Version};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::arguments::{Maybe, maybe_text, text, write_options};
+use crate::arguments::{Maybe, duration, maybe_text, text, version};
 use crate::call::Call;
 use crate::document::document;
 use crate::kappa::export;
@@ -31,16 +31,27 @@ impl Batch {
         *gathered = Some(batch.operation(operation));
         Ok(())
     }
+
+    /// What an operation writes, and for how many milliseconds.
+    fn content(&self, given: &Bound<'_, PyAny>, ttl: Maybe<'_, '_>) -> Result<(Document, Option<u64>)> {
+        let document = document(given, self.origin.reader)?.into_document()?;
+        let ttl = ttl.map(|ttl| duration("ttl", ttl)).transpose()?;
+        Ok((document, ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))))
+    }
 }
 
 fn committed() -> Error {
     Error::invalid("the batch was committed; begin another")
 }
 
-/// The options of an operation within a batch in core's form: the time to live in milliseconds.
-fn ttl_ms(ttl: Maybe<'_, '_>) -> Result<Option<u64>> {
-    let ttl = write_options(ttl, None, None)?.ttl;
-    Ok(ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
+/// Which document an operation is about, and the version it must have.
+fn place(
+    collection: &Bound<'_, PyAny>,
+    id: &Bound<'_, PyAny>,
+    if_version: Maybe<'_, '_>,
+) -> Result<(CollectionName, String, Option<Version>)> {
+    let (collection, id) = (CollectionName::new(&text("collection", collection)?)?, text("id", id)?);
+    Ok((collection, id, if_version.map(version).transpose()?))
 }
 
 #[pymethods]
@@ -49,8 +60,8 @@ impl Batch {
     fn create(&self, collection: &Bound<'_, PyAny>, given: &Bound<'_, PyAny>, ttl: Maybe<'_, '_>) -> PyResult<()> {
         export("Batch.create", || {
             let collection = CollectionName::new(&text("collection", collection)?)?;
-            let document = document(given, self.origin.reader)?.into_document()?;
-            self.add(Operation::Create { collection, document, ttl_ms: ttl_ms(ttl)? })
+            let (document, ttl_ms) = self.content(given, ttl)?;
+            self.add(Operation::Create { collection, document, ttl_ms })
         })
     }
 
@@ -64,10 +75,9 @@ impl Batch {
         ttl: Maybe<'_, '_>,
     ) -> PyResult<()> {
         export("Batch.replace", || {
-            let (collection, id) = (CollectionName::new(&text("collection", collection)?)?, text("id", id)?);
-            let document = document(given, self.origin.reader)?.into_document()?;
-            let if_version = write_options(None, if_version, None)?.if_version;
-            self.add(Operation::Replace { collection, id, document, if_version, ttl_ms: ttl_ms(ttl)? })
+            let ((collection, id, if_version), (document, ttl_ms)) =
+                (place(collection, id, if_version)?, self.content(given, ttl)?);
+            self.add(Operation::Replace { collection, id, document, if_version, ttl_ms })
         })
     }
 
@@ -81,18 +91,16 @@ impl Batch {
         ttl: Maybe<'_, '_>,
     ) -> PyResult<()> {
         export("Batch.update", || {
-            let (collection, id) = (CollectionName::new(&text("collection", collection)?)?, text("id", id)?);
-            let patch = document(given, self.origin.reader)?.into_document()?;
-            let if_version = write_options(None, if_version, None)?.if_version;
-            self.add(Operation::Update { collection, id, patch, if_version, ttl_ms: ttl_ms(ttl)? })
+            let ((collection, id, if_version), (patch, ttl_ms)) =
+                (place(collection, id, if_version)?, self.content(given, ttl)?);
+            self.add(Operation::Update { collection, id, patch, if_version, ttl_ms })
         })
     }
 
     #[pyo3(signature = (collection, id, if_version))]
     fn delete(&self, collection: &Bound<'_, PyAny>, id: &Bound<'_, PyAny>, if_version: Maybe<'_, '_>) -> PyResult<()> {
         export("Batch.delete", || {
-            let (collection, id) = (CollectionName::new(&text("collection", collection)?)?, text("id", id)?);
-            let if_version = write_options(None, if_version, None)?.if_version;
+            let (collection, id, if_version) = place(collection, id, if_version)?;
             self.add(Operation::Delete { collection, id, if_version })
         })
     }

@@ -18,7 +18,7 @@ use crate::error::exception;
 use crate::guard::guard;
 use crate::origin::Origin;
 use crate::owned::Owned;
-use crate::reply::Reply;
+use crate::reply::{IntoReply, Reply};
 use crate::threads::{Readers, Runner};
 
 /// How often a thread that waits looks for signals such as Ctrl-C.
@@ -32,20 +32,24 @@ pub struct Call {
     start: Mutex<Option<Owned<Start>>>,
     readers: Arc<Readers>,
     reader: Reader,
+    /// Whether it hardly ever waits for anything.
+    is_brief: bool,
 }
 
 impl Call {
     /// A call whose reads run on `readers` when an event loop awaits it.
-    pub fn new<T: Into<Reply> + Send + 'static>(
+    pub fn new<T: IntoReply + Send + 'static>(
         origin: &Origin,
         start: impl FnOnce(Runner) -> Pending<T> + Send + 'static,
     ) -> Self {
-        let start: Start = Box::new(|runner| start(runner).map(|answer| Ok(answer.into())));
-        Self { start: Mutex::new(Some(Owned::new(start))), readers: Arc::clone(&origin.readers), reader: origin.reader }
+        let reader = origin.reader;
+        let start: Start = Box::new(move |runner| start(runner).map(move |answer| Ok(answer.into_reply(reader))));
+        let start = Mutex::new(Some(Owned::new(start)));
+        Self { start, readers: Arc::clone(&origin.readers), reader: origin.reader, is_brief: false }
     }
 
     /// A write: handing it in takes no time, wherever it is awaited.
-    pub fn write<T: Into<Reply> + Send + 'static>(
+    pub fn write<T: IntoReply + Send + 'static>(
         origin: &Origin,
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
@@ -53,11 +57,23 @@ impl Call {
     }
 
     /// A read, which may wait for the disk before it returns.
-    pub fn read<T: Into<Reply> + Send + 'static>(
+    pub fn read<T: IntoReply + Send + 'static>(
         origin: &Origin,
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
+        let reader = origin.reader;
+        // Made ready where it is read: an event loop has other work.
+        let submit = move || submit().map(move |answer| Ok(answer.into_reply(reader)));
         Self::new(origin, move |runner| runner.submit(submit))
+    }
+
+    /// A read of one document: other threads are let in only where it takes long, because that costs more than a read
+    /// from memory does.
+    pub fn brief<T: IntoReply + Send + 'static>(
+        origin: &Origin,
+        submit: impl FnOnce() -> Pending<T> + Send + 'static,
+    ) -> Self {
+        Self { is_brief: true, ..Self::read(origin, submit) }
     }
 
     /// How the documents of the answer are read.
@@ -96,9 +112,28 @@ impl Call {
     /// The answer; none when it is not there within `wait`.
     fn answer(&self, py: Python<'_>, wait: Option<Duration>) -> PyResult<Option<Py<PyAny>>> {
         let start = self.take().map_err(|error| exception(&error))?;
+        if self.is_brief && self.readers.are_quick() {
+            let mut pending = self.readers.watch(|| start(Runner::Caller).start());
+            return match Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(answer) => self.convert(py, answer).map(Some),
+                Poll::Pending => {
+                    // Another process is asked: that takes longer than letting other threads in.
+                    self.readers.were_slow();
+                    self.wait_for(py, move || pending, wait)
+                }
+            };
+        }
+        self.wait_for(py, move || start(Runner::Caller), wait)
+    }
+
+    fn wait_for(
+        &self,
+        py: Python<'_>,
+        start: impl FnOnce() -> Pending<Reply> + Send,
+        wait: Option<Duration>,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut start = Some(start);
-        let mut pending = None;
+        let (mut start, mut pending) = (Some(start), None);
         // Looked at where the wait has a bound: most have none, and cost no clock.
         let until = wait.map(|wait| (Env::default().clock, wait)).map(|(clock, wait)| {
             let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -106,19 +141,21 @@ impl Call {
         });
         loop {
             let polled = py.detach(|| {
-                let pending = pending
-                    .get_or_insert_with(|| start.take().expect("the first turn starts the call")(Runner::Caller));
-                poll_for_a_while(pending, &waker)
+                let begin = || start.take().expect("the first turn starts the call")();
+                poll_for_a_while(pending.get_or_insert_with(begin), &waker)
             });
             match polled {
-                Poll::Ready(Ok(reply)) => return reply.into_python(py, self.reader).map(Some),
-                Poll::Ready(Err(error)) => return Err(exception(&error)),
+                Poll::Ready(answer) => return self.convert(py, answer).map(Some),
                 Poll::Pending => py.check_signals()?,
             }
             if until.as_ref().is_some_and(|(until, clock)| clock.boot_ms() >= *until) {
                 return Ok(None);
             }
         }
+    }
+
+    fn convert(&self, py: Python<'_>, answer: Result<Reply>) -> PyResult<Py<PyAny>> {
+        answer.map_err(|error| exception(&error))?.into_python(py, self.reader)
     }
 }
 

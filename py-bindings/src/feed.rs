@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use event_listener::Event;
 use futures_util::future::{Either, select};
-use kappa_core::{Change, Feed as Changes, Kappa, Pending, Result};
+use kappa_core::{Change, Error, ErrorKind, Feed as Changes, Kappa, Pending, Result};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
@@ -15,13 +15,16 @@ use crate::guard::guard;
 use crate::kappa::export;
 use crate::origin::Origin;
 use crate::owned::Owned;
-use crate::reply::Reply;
+use crate::reply::IntoReply;
 use crate::threads::Runner;
 
 /// Changes that are handed over at once at most.
 const MAX_AT_ONCE: usize = 256;
 
 /// Changes in the order they were committed.
+///
+/// A forked child does not read on: somebody may have held the place of the feed at the fork, who is not there to give
+/// it back.
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
 pub struct Feed {
     following: Owned<Arc<Following>>,
@@ -46,7 +49,15 @@ impl Feed {
             closed: AtomicBool::new(false),
             closing: Event::new(),
         };
-        Self { following: origin.own(Arc::new(following)), origin: origin.clone() }
+        Self { following: Owned::new(Arc::new(following)), origin: origin.clone() }
+    }
+
+    fn following(&self) -> Result<&Arc<Following>> {
+        self.following.get().map_err(|_| {
+            let message =
+                "this feed was opened before a fork and belongs to the parent process; open one behind its cursor";
+            Error::new(ErrorKind::Closed, message)
+        })
     }
 }
 
@@ -55,7 +66,7 @@ impl Feed {
     /// True as soon as there are changes to take, false once the feed is closed.
     fn next(&self) -> PyResult<Call> {
         export("Feed.next", || {
-            let following = Arc::clone(self.following.get()?);
+            let following = Arc::clone(self.following()?);
             Ok(Call::new(&self.origin, move |runner| Pending::new(next(following, runner))))
         })
     }
@@ -63,21 +74,22 @@ impl Feed {
     /// The changes that are there, in their order.
     fn take(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         guard("Feed.take", || {
-            let following = self.following.get().map_err(|error| exception(&error))?;
-            let ready = std::mem::take(&mut *following.ready.lock());
-            Reply::Changes(ready).into_python(py, self.origin.reader)
+            let following = self.following().map_err(|error| exception(&error))?;
+            let reader = self.origin.reader;
+            let ready = py.detach(|| std::mem::take(&mut *following.ready.lock()).into_reply(reader));
+            ready.into_python(py, reader)
         })
     }
 
     /// The cursor behind the changes that were given.
     fn cursor(&self) -> PyResult<String> {
-        export("Feed.cursor", || Ok(self.following.get()?.changes.lock().cursor().to_owned()))
+        export("Feed.cursor", || Ok(self.following()?.changes.lock().cursor().to_owned()))
     }
 
-    /// Ends the feed, also for whoever waits for its next change.
+    /// Ends the feed, also for whoever waits for its next change; that of its parent is none of a forked child's business.
     fn close(&self) -> PyResult<()> {
         export("Feed.close", || {
-            let following = self.following.get()?;
+            let Ok(following) = self.following() else { return Ok(()) };
             following.closed.store(true, Ordering::SeqCst);
             following.closing.notify(usize::MAX);
             Ok(())

@@ -16,7 +16,6 @@ use crate::document::{Reader, type_name};
 use crate::guard::guard;
 use crate::kappa::export;
 use crate::origin::Origin;
-use crate::reply::Reply;
 use crate::threads::long;
 
 /// How the buffer's items are described: native unsigned 64-bit integers.
@@ -194,6 +193,6 @@ pub fn cpu_info(py: Python<'_>) -> PyResult<Py<PyAny>> {
     guard("cpu_info", || {
         let info = py.detach(kappa_core::cpu::cpu_info);
         let text = serde_json::to_string(&info).expect("plain data has a JSON text");
-        Reply::Json(text).into_python(py, Reader::default())
+        Ok(Reader::default().read(py, &text)?.unbind())
     })
 }

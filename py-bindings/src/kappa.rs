@@ -20,6 +20,7 @@ use crate::guard::guard;
 use crate::options::options;
 use crate::origin::Origin;
 use crate::owned::Owned;
+use crate::reply::IntoReply;
 use crate::store::Store;
 use crate::tasks;
 use crate::threads::long;
@@ -79,7 +80,7 @@ impl Database {
     }
 
     /// A call on the database that may wait for the disk.
-    fn read<T: Into<crate::reply::Reply> + Send + 'static>(
+    fn read<T: IntoReply + Send + 'static>(
         &self,
         read: impl FnOnce(&Kappa) -> Result<T> + Send + 'static,
     ) -> Result<Call> {
@@ -88,7 +89,7 @@ impl Database {
     }
 
     /// A call on the database that may take long.
-    fn long<T: Into<crate::reply::Reply> + Send + 'static>(
+    fn long<T: IntoReply + Send + 'static>(
         &self,
         name: &'static str,
         work: impl FnOnce(&Kappa) -> Result<T> + Send + 'static,

@@ -1,5 +1,6 @@
 //! Values that belong to the process that made them: a forked child has their memory but none of their threads.
 
+use kappa_core::env::generation;
 use kappa_core::{Error, ErrorKind, Result};
 use pyo3::Python;
 
@@ -9,14 +10,14 @@ use pyo3::Python;
 /// that closes a database would give the parent's lock away.
 #[derive(Debug)]
 pub struct Owned<T: Send + 'static> {
-    /// None where core itself finds its way in a forked child.
-    process: Option<u32>,
+    /// Which process of a line of forks; none where core itself finds its way in a forked child.
+    process: Option<u64>,
     value: Option<T>,
 }
 
 impl<T: Send + 'static> Owned<T> {
     pub fn new(value: T) -> Self {
-        Self { process: Some(std::process::id()), value: Some(value) }
+        Self { process: Some(generation()), value: Some(value) }
     }
 
     /// A value that works in forked children too.
@@ -44,7 +45,7 @@ impl<T: Send + 'static> Owned<T> {
 
     /// Whether this is a forked child of the process that made the value.
     pub fn is_foreign(&self) -> bool {
-        self.process.is_some_and(|process| process != std::process::id())
+        self.process.is_some_and(|process| process != generation())
     }
 
     fn check(&self) -> Result<()> {
@@ -52,7 +53,7 @@ impl<T: Send + 'static> Owned<T> {
             return Ok(());
         }
         let message = "this handle was made before a fork and belongs to the parent process";
-        Err(Error::new(ErrorKind::Closed, message).with("made_by", self.process.unwrap_or_default()))
+        Err(Error::new(ErrorKind::Closed, message))
     }
 }
 

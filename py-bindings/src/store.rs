@@ -1,17 +1,18 @@
 //! Products, users and collections of the caller's own: one class for all three.
 
-use kappa_core::{Collection, Definition, List, Products, Result};
+use kappa_core::{Collection, Definition, Document, Entry, List, Pending, Products, Result, WriteOptions};
 use pyo3::prelude::*;
 
 use crate::arguments::{Maybe, duration, flag, indexes, many, maybe_text, number, text, write_options};
 use crate::call::Call;
-use crate::document::{Reader, document, value};
+use crate::document::{Reader, Text, document, value};
 use crate::error::exception;
 use crate::guard::guard;
 use crate::kappa::export;
 use crate::list::Pages;
 use crate::origin::Origin;
 use crate::owned::Owned;
+use crate::reply::Documents;
 
 /// The documents of one collection.
 #[pyclass(frozen, module = "kappa_core._kappa_core")]
@@ -28,6 +29,19 @@ impl Store {
     fn collection(&self) -> Result<Collection> {
         self.collection.get().cloned()
     }
+
+    /// A call that writes the document `id` as `write` does.
+    fn write(
+        &self,
+        id: &Bound<'_, PyAny>,
+        given: &Bound<'_, PyAny>,
+        options: Result<WriteOptions>,
+        write: impl FnOnce(&Collection, &str, Text, WriteOptions) -> Pending<Entry> + Send + 'static,
+    ) -> Result<Call> {
+        let (collection, id, text) = (self.collection()?, text("id", id)?, document(given, self.origin.reader)?);
+        let options = options?;
+        Ok(Call::write(&self.origin, move || document_of(write(&collection, &id, text, options))))
+    }
 }
 
 #[pymethods]
@@ -41,21 +55,21 @@ impl Store {
         export("Store.create", || {
             let (collection, document) = (self.collection()?, document(given, self.origin.reader)?);
             let options = write_options(ttl, None, idempotency_key)?;
-            Ok(Call::write(&self.origin, move || collection.create_with(document, options)))
+            Ok(Call::write(&self.origin, move || document_of(collection.create_with(document, options))))
         })
     }
 
     fn get(&self, id: &Bound<'_, PyAny>) -> PyResult<Call> {
         export("Store.get", || {
             let (collection, id) = (self.collection()?, text("id", id)?);
-            Ok(Call::read(&self.origin, move || collection.get(&id)))
+            Ok(Call::brief(&self.origin, move || collection.get(&id)))
         })
     }
 
     fn entry(&self, id: &Bound<'_, PyAny>) -> PyResult<Call> {
         export("Store.entry", || {
             let (collection, id) = (self.collection()?, text("id", id)?);
-            Ok(Call::read(&self.origin, move || collection.entry(&id)))
+            Ok(Call::brief(&self.origin, move || collection.entry(&id)))
         })
     }
 
@@ -63,7 +77,7 @@ impl Store {
         export("Store.get_many", || {
             let collection = self.collection()?;
             let ids: Vec<String> = many("ids", ids)?.iter().map(|id| text("ids", id)).collect::<Result<_>>()?;
-            Ok(Call::read(&self.origin, move || collection.get_many(ids)))
+            Ok(Call::read(&self.origin, move || collection.get_many(ids).map(|entries| Ok(Documents(entries)))))
         })
     }
 
@@ -77,10 +91,8 @@ impl Store {
         idempotency_key: Maybe<'_, '_>,
     ) -> PyResult<Call> {
         export("Store.replace", || {
-            let (collection, id, document) =
-                (self.collection()?, text("id", id)?, document(given, self.origin.reader)?);
-            let options = write_options(ttl, if_version, idempotency_key)?;
-            Ok(Call::write(&self.origin, move || collection.replace_with(&id, document, options)))
+            let options = write_options(ttl, if_version, idempotency_key);
+            self.write(id, given, options, Collection::replace_with)
         })
     }
 
@@ -94,9 +106,8 @@ impl Store {
         idempotency_key: Maybe<'_, '_>,
     ) -> PyResult<Call> {
         export("Store.update", || {
-            let (collection, id, patch) = (self.collection()?, text("id", id)?, document(given, self.origin.reader)?);
-            let options = write_options(ttl, if_version, idempotency_key)?;
-            Ok(Call::write(&self.origin, move || collection.update_with(&id, patch, options)))
+            let options = write_options(ttl, if_version, idempotency_key);
+            self.write(id, given, options, Collection::update_with)
         })
     }
 
@@ -179,6 +190,11 @@ impl Store {
             Ok(Call::read(&self.origin, move || collection.describe()))
         })
     }
+}
+
+/// The document as a write left it.
+fn document_of(written: Pending<Entry>) -> Pending<Document> {
+    written.map(|entry| Ok(entry.document))
 }
 
 fn optional<T>(list: List, given: Option<T>, with: impl FnOnce(List, T) -> List) -> List {

@@ -10,16 +10,7 @@ use crate::call::Call;
 use crate::document::{Reader, text_of};
 use crate::kappa::export;
 use crate::origin::Origin;
-use crate::reply::Reply;
-
-/// What the queue answers, as JSON text that holds the documents of callers.
-pub struct Told(String);
-
-impl From<Told> for Reply {
-    fn from(told: Told) -> Self {
-        Self::Told(told.0)
-    }
-}
+use crate::reply::Told;
 
 /// The operation `name` of the queue with what it is given.
 pub fn operation(name: &str, given: &Bound<'_, PyAny>, reader: Reader) -> Result<TaskOperation> {

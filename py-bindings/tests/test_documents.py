@@ -222,3 +222,33 @@ def test_times_to_live_in_seconds_and_timedeltas(db: kappa_core.Kappa) -> None:
     things.create({"id": "a"}, ttl=60)
     things.update("a", {"x": 1}, ttl=datetime.timedelta(minutes=2))
     assert things.get("a") == {"id": "a", "x": 1}
+
+
+def test_documents_of_many_shapes_come_back_whichever_way_they_are_read(db: kappa_core.Kappa) -> None:
+    """Names of fields are kept once an answer and guessed from the document before: a wrong guess would give a value to
+    another field."""
+    seed = random.randrange(2**32)
+    print(f"seed={seed}")
+    chance = random.Random(seed)
+    names = [f"n{number}" for number in range(40)] + ["x" * length for length in (0, 1, 63, 64, 65, 300)] + ["ñ", '"', "\\"]
+
+    def document(number: int) -> dict[str, Any]:
+        picked = chance.sample(names, chance.randrange(len(names)))
+        values: dict[str, Any] = {name: chance.choice([number, str(number), [], {}, {name: [number]}]) for name in picked}
+        return {"id": f"{number:04}", **values}
+
+    shapes = db.collection("shapes")
+    made = [document(number) for number in range(300)]
+    batch = db.batch()
+    for one in made:
+        batch.create("shapes", one)
+    batch.commit()
+    ids = [one["id"] for one in made]
+    assert [shapes.get(id) for id in ids] == made
+    assert shapes.get_many([*ids, "none"]) == [*made, None]
+    assert [list(one) for one in shapes.get_many(ids) if one] == [list(one) for one in made], "the order of fields"
+    for page_size in (1, 7, 100, 1000):
+        assert list(shapes.list(page_size=page_size)) == made
+    entries = [shapes.entry(id) for id in ids]
+    assert [entry["value"] for entry in entries if entry] == made
+    assert shapes.page(page_size=300)["items"] == entries

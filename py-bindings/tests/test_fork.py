@@ -12,7 +12,7 @@ from pathlib import Path
 import kappa_core
 
 IN_THE_CHILD = """
-    import asyncio, gc, os, signal, sys, warnings, kappa_core
+    import asyncio, gc, os, signal, sys, threading, warnings, kappa_core
     from kappa_core import aio
     warnings.simplefilter("ignore")
     path = {path!r}
@@ -22,6 +22,16 @@ IN_THE_CHILD = """
     memory = kappa_core.in_memory()
     kept, kept_feed, kept_pages = memory.products, memory.changes(), memory.products.list()
     kept_batch = memory.batch().create("users", {{}})
+    watched = db.changes()
+    watcher = threading.Thread(target=lambda: all(watched), daemon=True)
+    watcher.start()
+    for start in (0, 50):
+        filling = db.batch()
+        for number in range(start, start + 50):
+            filling.create("many", {{"n": number, "long": "x" * 15_000}})
+        filling.commit()
+    walked = db.collection("many").list(page_size=10)
+    walked_first = [next(walked) for _ in range(25)]
     kappa_core.histogram(1000)
 
     async def awaited():
@@ -44,13 +54,17 @@ IN_THE_CHILD = """
         signal.alarm(30)
         for call in (kept.count, lambda: kept.get("p"), lambda: kept.create({{"title": "y", "price": 2}}),
                      lambda: next(kept_feed), lambda: next(kept_pages), kept_batch.commit, memory.info, memory.check,
-                     memory.close, kept_feed.close, memory.batch, memory.collections, lambda: memory.collection("x"),
+                     memory.close, lambda: next(feed), lambda: next(watched), memory.batch, memory.collections, lambda: memory.collection("x"),
                      kappa_core.in_memory):
             refused(call)
         assert store.count() == 2
         assert store.get("p")["price"] == 1
         made = store.create({{"title": "from the child", "price": 2}})
-        assert next(feed)["collection"] == "products"
+        behind = db.changes(after=feed.cursor)
+        assert next(behind)["collection"] == "many"
+        for inherited in (feed, watched, kept_feed):
+            inherited.close()
+        assert sorted(one["n"] for one in [*walked_first, *walked]) == list(range(100))
         assert made in list(pages)
         batch.commit()
         again = kappa_core.open(path)
@@ -58,7 +72,7 @@ IN_THE_CHILD = """
         assert asyncio.run(awaited())
         assert sum(kappa_core.histogram(1000).counts) == 1000
         again.close()
-        del store, feed, pages, batch, db, again, memory, kept, kept_feed, kept_pages, kept_batch
+        del store, feed, pages, batch, db, again, watched, walked, behind, memory, kept, kept_feed, kept_pages, kept_batch
         gc.collect()
         print("child done", flush=True)
         {end}
@@ -67,6 +81,11 @@ IN_THE_CHILD = """
     assert store.count() == 4
     assert db.users.count() == 1
     assert kept.count() == 0
+    assert sorted(one["n"] for one in [*walked_first, *walked]) == list(range(100))
+    assert watcher.is_alive()
+    watched.close()
+    watcher.join(30)
+    assert not watcher.is_alive()
     store.create({{"title": "z", "price": 3}})
     print("parent done", flush=True)
 """

@@ -143,3 +143,42 @@ def test_a_signal_handler_that_raises_ends_the_wait_with_its_error(db: kappa_cor
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert db.products.count() == 0
+
+
+def test_a_list_that_is_read_ahead_is_whole_in_every_thread(db: kappa_core.Kappa) -> None:
+    """The next page is read by another thread: a page that came twice, or to somebody else, would be seen here."""
+    numbers = db.collection("numbers", indexes=["n"])
+    for start in range(0, 1000, 500):
+        batch = db.batch()
+        for number in range(start, start + 500):
+            batch.create("numbers", {"n": number, "long": "x" * 1500})
+        batch.commit()
+    seen: list[list[int]] = []
+
+    def walk(page_size: int) -> None:
+        for _ in range(5):
+            seen.append([one["n"] for one in numbers.list("n", page_size=page_size)])
+            seen.append([one["n"] for one in numbers.list("n", page_size=page_size, reverse=True)][::-1])
+
+    threads = [threading.Thread(target=walk, args=(size,)) for size in (3, 10, 33, 100, 250, 999, 1000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(seen) == 70
+    assert all(one == list(range(1000)) for one in seen)
+    assert [one["n"] for one in numbers.list("n", page_size=10, limit=95)] == list(range(95))
+
+
+def test_a_list_ends_with_the_error_of_the_page_that_was_read_ahead() -> None:
+    db = kappa_core.in_memory()
+    for number in range(100):
+        db.users.create({"n": number, "long": "x" * 15_000})
+    users = db.users.list(page_size=10)
+    seen = [next(users)["n"] for _ in range(15)]
+    db.close()
+    with pytest.raises(kappa_core.ClosedError):
+        while True:
+            seen.append(next(users)["n"])
+    assert seen in (list(range(20)), list(range(30))), "what was read before the end may still come"
+    assert next(users, None) is None

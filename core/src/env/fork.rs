@@ -10,6 +10,8 @@ use rustix::fs::{Mode, OFlags};
 
 /// Descriptors of all databases of this process together; a few, and one for each client.
 const SLOTS: usize = 4_096;
+/// How often a descriptor is opened again because a fork came in between.
+const MAX_TRIES: usize = 100;
 const FREE: RawFd = -1;
 const CLAIMED: RawFd = -2;
 
@@ -24,6 +26,8 @@ static GUARDED: [Slot; SLOTS] =
     [const { Slot { fd: AtomicI32::new(FREE), device: AtomicU64::new(0), inode: AtomicU64::new(0) } }; SLOTS];
 /// How many forks lie between this process and the first of its line that used Kappa.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
+/// Forks of this process that were begun, and that are over.
+static FORKS: (AtomicU64, AtomicU64) = (AtomicU64::new(0), AtomicU64::new(0));
 /// Takes the place of what a child must not keep.
 static NOTHING: AtomicI32 = AtomicI32::new(FREE);
 static ENGINE_STARTED: AtomicBool = AtomicBool::new(false);
@@ -31,6 +35,7 @@ static ENGINE_LOST: AtomicBool = AtomicBool::new(false);
 
 /// Another value than at open: this is a child of the process that opened, and none of its threads are here.
 pub fn generation() -> u64 {
+    install();
     GENERATION.load(Ordering::Relaxed)
 }
 
@@ -76,6 +81,31 @@ impl Guard {
 }
 
 impl Guard {
+    /// What `open` gives, kept from forked children from the beginning: a child that was born between the two has it
+    /// without a guard, so it is opened again. Whatever locks or binds it must come later.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn opened<T: AsFd, E>(mut open: impl FnMut() -> Result<T, E>) -> Result<(T, Option<Self>), E> {
+        install();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let begun = FORKS.0.load(Ordering::SeqCst);
+            let is_forking = FORKS.1.load(Ordering::SeqCst) != begun;
+            if is_forking && tries < MAX_TRIES {
+                std::thread::yield_now();
+                continue;
+            }
+            let opened = open()?;
+            let guard = Self::new(&opened);
+            // A process that forks all the time gets on all the same.
+            if FORKS.0.load(Ordering::SeqCst) == begun || tries >= MAX_TRIES {
+                return Ok((opened, guard));
+            }
+        }
+    }
+
     /// Guards what a library opened and keeps to itself: every descriptor of this process for the file at `path`.
     pub fn of_file(path: &Path) -> Vec<Self> {
         let Ok(path) = std::fs::canonicalize(path) else { return Vec::new() };
@@ -100,20 +130,31 @@ impl Drop for Guard {
 fn install() -> bool {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let Ok(nothing) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else { return };
-        // SAFETY: the handler lives as long as the program, takes no argument, and calls nothing but what a child of
+        // SAFETY: the handlers live as long as the program, take no argument, and call nothing but what a child of
         // a process with threads may call.
-        if unsafe { libc::pthread_atfork(None, None, Some(after_fork)) } == 0 {
+        let told = unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(after_fork)) } == 0;
+        let nothing = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+        if let (true, Ok(nothing)) = (told, nothing) {
             NOTHING.store(std::os::fd::IntoRawFd::into_raw_fd(nothing), Ordering::SeqCst);
         }
     });
     NOTHING.load(Ordering::SeqCst) != FREE
 }
 
+extern "C" fn before_fork() {
+    FORKS.0.fetch_add(1, Ordering::SeqCst);
+}
+
+extern "C" fn in_parent() {
+    FORKS.1.fetch_add(1, Ordering::SeqCst);
+}
+
 /// Runs in the child before anything else of it. Descriptors are replaced, not closed: the values that own them are
 /// still here, and a number that was given out again would let them reach what is not theirs.
 extern "C" fn after_fork() {
     GENERATION.fetch_add(1, Ordering::SeqCst);
+    // Also those of other threads, which did not come along.
+    FORKS.1.store(FORKS.0.load(Ordering::SeqCst), Ordering::SeqCst);
     if ENGINE_STARTED.swap(false, Ordering::SeqCst) {
         ENGINE_LOST.store(true, Ordering::SeqCst);
     }
@@ -153,4 +194,33 @@ unsafe fn replace(nothing: RawFd, fd: RawFd) {
     unsafe {
         libc::dup2(nothing, fd)
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A child that was born between the opening and the guard would hold the lock that is taken next, for as long as it
+    /// lives: the directory could not be opened again when this process has ended.
+    #[test]
+    fn what_a_child_may_have_without_a_guard_is_opened_again() {
+        let mut opened = 0;
+        let open = || {
+            opened += 1;
+            if opened == 1 {
+                before_fork();
+                in_parent();
+            }
+            std::fs::File::open("/dev/null")
+        };
+        let (_file, guard) = Guard::opened(open).expect("it can be opened");
+        assert!(guard.is_some());
+        assert!(opened >= 2, "opened={opened}");
+        let always = || {
+            before_fork();
+            in_parent();
+            std::fs::File::open("/dev/null")
+        };
+        assert!(Guard::opened(always).is_ok(), "a process that forks all the time gets on");
+    }
 }

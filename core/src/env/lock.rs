@@ -39,10 +39,11 @@ impl DirectoryLock {
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path).map_err(failed)?;
-        // Before the lock is taken, so that no child is ever born with it.
+        // Guarded before the lock is taken, so that no child is ever born with it.
         #[cfg(unix)]
-        let guard = super::fork::Guard::new(&file);
+        let (mut file, guard) = super::fork::Guard::opened(|| options.open(&path)).map_err(failed)?;
+        #[cfg(not(unix))]
+        let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(held_by_another(&mut file, directory)),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from . import _exit, _kappa_core
+from ._options import named
 from .batch import Batch
 from .changes import Changes
 from .store import Collection, Products, Users
@@ -131,20 +132,7 @@ def open(
 
     Raises ``LockedError`` when another process owns it and this one must, and ``DamagedError`` naming file and offset.
     """
-    options: dict[str, Any] = {
-        "mode": mode,
-        "durability": durability,
-        "view": view,
-        "decimals": decimals,
-        "deadline": deadline,
-        "intake_bytes": intake_bytes,
-        "memtable_bytes": memtable_bytes,
-        "cache_bytes": cache_bytes,
-        "log_retention_bytes": log_retention_bytes,
-        "log_retention": log_retention,
-        "segment_bytes": segment_bytes,
-        "merge_bytes": merge_bytes,
-    }
+    options = named(locals())
     return Kappa(_kappa_core.open(path, options).wait())
 
 
@@ -152,7 +140,7 @@ def in_memory(
     *, decimals: bool = False, deadline: Duration | None = None, intake_bytes: int | None = None
 ) -> Kappa:
     """A database in memory, gone when it is closed."""
-    options = {"decimals": decimals, "deadline": deadline, "intake_bytes": intake_bytes}
+    options = named(locals())
     return Kappa(_kappa_core.in_memory(options).wait())
 
 

@@ -7,22 +7,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from . import _kappa_core
-from ._bounds import MISSING, bound
+from ._bounds import MISSING
+from ._described import Described
 from .types import CollectionInfo, Document, DocumentLike, Duration, Entry, Index, Page
 
 
-class Collection:
+class Collection(Described):
     """The documents of one collection."""
 
-    __slots__ = ("_store",)
-
-    def __init__(self, store: _kappa_core.Store) -> None:
-        self._store = store
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._store.name()
+    __slots__ = ()
 
     def create(
         self, document: DocumentLike, *, ttl: Duration | None = None, idempotency_key: str | None = None
@@ -92,15 +85,12 @@ class Collection:
         page_size: int | None = None,
         after: str | None = None,
     ) -> Iterator[Document]:
-        """Every document, in creation order or that of an index; pages of 100 are fetched while it is walked.
+        """Every document, in creation order or that of an index.
 
+        Pages of 100 are fetched while it is walked; the one behind a page of more than 128 KiB is fetched ahead.
         equal, from_, to: only documents with these values of the index, both ends included.
         """
-        return _walk(
-            self._store.list(
-                index, bound(equal), bound(from_), bound(to), reverse, limit, page_size, after
-            )
-        )
+        return _walk(self._pages(index, (equal, from_, to), reverse, limit, page_size, after))
 
     def page(
         self,
@@ -115,9 +105,7 @@ class Collection:
         after: str | None = None,
     ) -> Page:
         """One page with versions, and the cursor to go on with."""
-        pages = self._store.list(
-            index, bound(equal), bound(from_), bound(to), reverse, limit, page_size, after
-        )
+        pages = self._pages(index, (equal, from_, to), reverse, limit, page_size, after)
         return cast(Page, pages.page().wait())
 
     def declare(
@@ -137,9 +125,6 @@ class Collection:
     def describe(self) -> CollectionInfo:
         """The collection as it stands."""
         return cast(CollectionInfo, self._store.describe().wait())
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
 
 
 class Products(Collection):

@@ -2,6 +2,8 @@
 
 mod encode;
 mod reader;
+mod tape;
 
-pub use encode::{document, text_of, type_name, value};
-pub use reader::Reader;
+pub use encode::{Text, document, text_of, type_name, value};
+pub use reader::{Reader, object};
+pub use tape::Tape;

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, cast
 
 from .. import _exit, _kappa_core
+from .._options import named
 from ..types import CollectionInfo, Duration, Index, Info
 from ..worker import started
 from ._loop import answer
@@ -140,20 +141,7 @@ def open(
     merge_bytes: int | None = None,
 ) -> Opening:
     """Opens the database in the directory ``path``; see :func:`kappa_core.open`."""
-    options: dict[str, Any] = {
-        "mode": mode,
-        "durability": durability,
-        "view": view,
-        "decimals": decimals,
-        "deadline": deadline,
-        "intake_bytes": intake_bytes,
-        "memtable_bytes": memtable_bytes,
-        "cache_bytes": cache_bytes,
-        "log_retention_bytes": log_retention_bytes,
-        "log_retention": log_retention,
-        "segment_bytes": segment_bytes,
-        "merge_bytes": merge_bytes,
-    }
+    options = named(locals())
     return Opening(_kappa_core.open(path, options))
 
 
@@ -161,7 +149,7 @@ def in_memory(
     *, decimals: bool = False, deadline: Duration | None = None, intake_bytes: int | None = None
 ) -> Opening:
     """A database in memory, gone when it is closed."""
-    options = {"decimals": decimals, "deadline": deadline, "intake_bytes": intake_bytes}
+    options = named(locals())
     return Opening(_kappa_core.in_memory(options))
 
 

@@ -7,23 +7,17 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
 from .. import _kappa_core
-from .._bounds import MISSING, bound
+from .._bounds import MISSING
+from .._described import Described
+from ..store import Products as BlockingProducts
 from ..types import CollectionInfo, Document, DocumentLike, Duration, Entry, Index, Page
 from ._loop import answer
 
 
-class Collection:
+class Collection(Described):
     """See :class:`kappa_core.Collection`."""
 
-    __slots__ = ("_store",)
-
-    def __init__(self, store: _kappa_core.Store) -> None:
-        self._store = store
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._store.name()
+    __slots__ = ()
 
     async def create(
         self, document: DocumentLike, *, ttl: Duration | None = None, idempotency_key: str | None = None
@@ -92,11 +86,7 @@ class Collection:
         after: str | None = None,
     ) -> AsyncIterator[Document]:
         """See :meth:`kappa_core.Collection.list`; iterate with ``async for``."""
-        return _walk(
-            self._store.list(
-                index, bound(equal), bound(from_), bound(to), reverse, limit, page_size, after
-            )
-        )
+        return _walk(self._pages(index, (equal, from_, to), reverse, limit, page_size, after))
 
     async def page(
         self,
@@ -111,9 +101,7 @@ class Collection:
         after: str | None = None,
     ) -> Page:
         """See :meth:`kappa_core.Collection.page`."""
-        pages = self._store.list(
-            index, bound(equal), bound(from_), bound(to), reverse, limit, page_size, after
-        )
+        pages = self._pages(index, (equal, from_, to), reverse, limit, page_size, after)
         return cast(Page, await answer(pages.page()))
 
     async def declare(
@@ -134,19 +122,13 @@ class Collection:
         """See :meth:`kappa_core.Collection.describe`."""
         return cast(CollectionInfo, await answer(self._store.describe()))
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
-
 
 class Products(Collection):
     """See :class:`kappa_core.Products`."""
 
     __slots__ = ()
 
-    @staticmethod
-    def mock(count: int, seed: int) -> builtins.list[Document]:
-        """See :meth:`kappa_core.Products.mock`."""
-        return cast("builtins.list[Document]", _kappa_core.mock_products(count, seed))
+    mock = staticmethod(BlockingProducts.mock)
 
 
 class Users(Collection):
