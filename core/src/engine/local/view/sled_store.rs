@@ -358,16 +358,16 @@ impl Block {
     /// would be damage to a later scan. Readers never see the moments between, because a memtable hides every key that
     /// is being drained.
     fn write(mut self, db: &sled::Db, shape: &Shape, changes: Vec<Change>) -> StoreResult<()> {
-        let mut stale = Vec::new();
-        let mut changed = false;
+        let mut leftover = Vec::new();
+        let mut differs = false;
         for Change { key, state } in changes {
             let place = self.place_of(&key);
             let before = place.map_or(0, |place| self.items[place].parts());
             let parts = state.as_ref().map_or(0, |state| part_count(state.value.len()));
             if before > parts {
-                stale.push((key.clone(), parts..before));
+                leftover.push((key.clone(), parts..before));
             }
-            changed |= state.is_some() || place.is_ok();
+            differs |= state.is_some() || place.is_ok();
             match (state, place) {
                 (Some(state), place) => {
                     put_parts(db, &key, &state.value)?;
@@ -382,11 +382,11 @@ impl Block {
                 (None, Err(_)) => {}
             }
         }
-        if changed {
+        if differs {
             self.store(db, shape)?;
         }
         // What a crash before this leaves behind is never read and goes with the next [`Ordered::sweep`].
-        for (key, numbers) in stale {
+        for (key, numbers) in leftover {
             for number in numbers {
                 db.remove(part_key(&key, number)).map_err(Abandoned::new)?;
             }
