@@ -257,31 +257,24 @@ impl Shared {
     /// The digest that the store will have when `memtable` is in it, and what that takes; none when the view is closing.
     fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<(Digest, Plan)>> {
         let salt = self.options.salt;
-        let keeps = self.options.has(Planted::DigestKeepsDeleted);
         let mut plan = Plan::default();
-        let mut newest = memtable.newest();
-        loop {
-            if self.is_ending() {
+        for (number, (key, (sequence, value))) in memtable.newest().enumerate() {
+            if number % CHANGES_A_CALL == 0 && self.is_ending() {
                 return Ok(None);
             }
-            let now = newest.by_ref().take(CHANGES_A_CALL);
-            let (keys, states): (Vec<_>, Vec<_>) =
-                now.map(|(key, (sequence, value))| (key, (sequence, value.is_some()))).unzip();
-            if keys.is_empty() {
-                return Ok(Some((digest, plan)));
+            let keeps = value.is_none() && self.options.has(Planted::DigestKeepsDeleted);
+            let before = self.store.sequence_of(&key)?;
+            let absent = value.is_none() && before.is_none();
+            plan.absent.push(absent);
+            plan.keys += usize::from(!absent);
+            if let Some(before) = before.filter(|_| !keeps) {
+                digest.remove(salt, &key, before);
             }
-            for ((key, (sequence, stays)), before) in keys.iter().zip(states).zip(self.store.sequences_of(&keys)?) {
-                let absent = !stays && before.is_none();
-                plan.absent.push(absent);
-                plan.keys += usize::from(!absent);
-                if let Some(before) = before.filter(|_| stays || !keeps) {
-                    digest.remove(salt, key, before);
-                }
-                if stays {
-                    digest.add(salt, key, sequence);
-                }
+            if value.is_some() {
+                digest.add(salt, &key, sequence);
             }
         }
+        Ok(Some((digest, plan)))
     }
 
     /// Whether all snapshots of the lists in `older` have ended.

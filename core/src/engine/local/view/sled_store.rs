@@ -6,9 +6,8 @@
 //! 0.34.7 does, and where it is answered:
 //! - its flush does not reach the disk, and no directory is synced: `flush`, `directory::sync_names`
 //! - its flusher thread drops the errors it gets: there is none, the checkpoint flushes
-//! - large nodes go to files that it never syncs: values are split, see `block`
+//! - large nodes go to files that it never syncs: values are split, see `encoding`
 //! - a snapshot that was cut short makes every later open fail: `directory::prepare` removes it
-//! - every key of its own costs a copy of its leaf, and every ten a leaf on disk: neighbours share a block
 //! - recovery skips damage and says nothing: checksums here, the digest of a full scan in `View::verify`
 //! - it panics, and a failed I/O thread lets callers wait for ever: `guarded`, and what failed is left alone
 //! - its lock outlives its handle: `close` waits for it, `open` tries again
@@ -19,18 +18,17 @@
 use std::fmt;
 use std::fs::File;
 use std::mem::ManuallyDrop;
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock};
 
-use super::block::{
-    self, BLOCK, INLINE_BYTES, Item, PART, block_place, part_count, part_key, part_of, pieces, start_of,
-};
 use super::directory;
+use super::encoding::{
+    INLINE_BYTES, PART, decode, decode_sequence, encode, entry_key, entry_range, key_of, part_count, part_key, part_of,
+};
 use super::guarded::{caught, guarded};
 use super::options::ViewOptions;
 use super::store::{Abandoned, Change, Ordered, STORE_PAGE_ENTRIES, StoreResult, StoredEntry, StoredValue};
@@ -42,11 +40,6 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 /// and this much longer for every 100 MB, because sled reads all of it.
 const OPEN_DEADLINE_PER_PIECE: Duration = Duration::from_secs(5);
 const PIECE_BYTES: u64 = 100_000_000;
-/// What the places of entries began with when each was one of its own.
-const ENTRY_ALONE: u8 = b'k';
-
-/// A drain changes so many entries in one go: readers wait meanwhile where a block is split.
-const MAX_RUN: usize = 256;
 
 /// One sled database, its default tree.
 pub struct SledStore {
@@ -57,12 +50,7 @@ pub struct SledStore {
     kept: Mutex<Option<ManuallyDrop<KeptFromChildren>>>,
     deadline: Duration,
     failed: OnceLock<Abandoned>,
-    shape: Arc<Shape>,
 }
-
-/// Held by readers, and by the writer while entries move from one block to others: a reader that goes backwards over
-/// the border of two leaves would miss what moved behind it.
-type Shape = RwLock<()>;
 
 impl fmt::Debug for SledStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,15 +71,12 @@ impl SledStore {
             let data = directory::prepare(&dir)?;
             let db = open_when_unlocked(&dir, cache_bytes)?;
             directory::sync_names(&dir).map_err(Abandoned::new)?;
-            if db.range(vec![ENTRY_ALONE]..vec![ENTRY_ALONE + 1]).next().is_some() {
-                return Err(Abandoned::new("its entries have an older form"));
-            }
             Ok((ManuallyDrop::new(db), data))
         })?;
         let kept = KeptFromChildren::file(&directory::data_file(path));
         let kept = Mutex::new(Some(ManuallyDrop::new(kept)));
         let (db, data) = (RwLock::new(Some(db)), Arc::new(data));
-        Ok(Self { db, data, kept, deadline: options.store_deadline, failed: OnceLock::new(), shape: Arc::default() })
+        Ok(Self { db, data, kept, deadline: options.store_deadline, failed: OnceLock::new() })
     }
 
     /// Runs `work` on the caller's thread.
@@ -114,11 +99,6 @@ impl SledStore {
         guarded(doing, deadline, move || work(&db)).map_err(|abandoned| self.fail(abandoned))
     }
 
-    /// While it is held no entry moves to another block.
-    fn still(&self) -> StoreResult<RwLockReadGuard<'_, ()>> {
-        self.shape.try_read_for(self.deadline).ok_or_else(|| Abandoned::new("a write did not come back"))
-    }
-
     fn check(&self) -> StoreResult<()> {
         self.failed.get().map_or(Ok(()), |abandoned| Err(abandoned.clone()))
     }
@@ -132,26 +112,16 @@ impl SledStore {
 impl Ordered for SledStore {
     fn get(&self, key: &[u8]) -> StoreResult<Option<Versioned>> {
         self.call(|db| {
-            let entry = {
-                let _still = self.still()?;
-                entry(db, key)?
-            };
-            let Some(entry) = entry else { return Ok(None) };
+            let Some(entry) = entry(db, key)? else { return Ok(None) };
             let value = load(db, &entry)?;
             Ok(Some(Versioned { value, sequence: entry.sequence }))
         })
     }
 
-    fn sequences_of(&self, keys: &[Bytes]) -> StoreResult<Vec<Option<Sequence>>> {
+    fn sequence_of(&self, key: &[u8]) -> StoreResult<Option<Sequence>> {
         self.call(|db| {
-            let mut sequences = Vec::with_capacity(keys.len());
-            while let Some(key) = keys.get(sequences.len()) {
-                let block = Block::around(db, key)?;
-                for key in keys[sequences.len()..].iter().take_while(|key| block.covers(key)) {
-                    sequences.push(block.place_of(key).ok().map(|place| block.items[place].sequence));
-                }
-            }
-            Ok(sequences)
+            let bytes = db.get(entry_key(key)).map_err(Abandoned::new)?;
+            bytes.map(|bytes| decode_sequence(key, &bytes)).transpose()
         })
     }
 
@@ -159,13 +129,19 @@ impl Ordered for SledStore {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let limit = limit.min(STORE_PAGE_ENTRIES);
         self.call(|db| {
-            let _still = self.still()?;
-            match direction {
-                Direction::Forward => scan_forward(db, range, limit),
-                Direction::Backward => scan_backward(db, range, limit),
+            let mut entries = db.range(entry_range(range));
+            let mut page = Vec::with_capacity(limit.min(STORE_PAGE_ENTRIES));
+            while page.len() < limit.min(STORE_PAGE_ENTRIES) {
+                let next = match direction {
+                    Direction::Forward => entries.next(),
+                    Direction::Backward => entries.next_back(),
+                };
+                let Some(next) = next else { break };
+                let (place, bytes) = next.map_err(Abandoned::new)?;
+                page.push(decode(key_of(&place)?, &bytes)?);
             }
+            Ok(page)
         })
     }
 
@@ -180,18 +156,11 @@ impl Ordered for SledStore {
         if changes.is_empty() {
             return self.check();
         }
-        let shape = Arc::clone(&self.shape);
         self.call_apart("view-write", self.deadline, move |db| {
-            let mut left = changes.into_iter().peekable();
-            while let Some(first) = left.peek() {
-                let block = Block::around(db, &first.key)?;
-                let mut run = Vec::new();
-                while let Some(change) = left.next_if(|next| run.len() < MAX_RUN && block.covers(&next.key)) {
-                    run.push(change);
-                }
-                block.write(db, &shape, run)?;
-            }
-            Ok(())
+            changes.iter().try_for_each(|Change { key, state }| match state {
+                Some(state) => put(db, key, state),
+                None => remove(db, key),
+            })
         })
     }
 
@@ -254,50 +223,9 @@ fn open_when_unlocked(dir: &Path, cache_bytes: u64) -> StoreResult<sled::Db> {
     }
 }
 
-/// The block whose keys `key` would be among, where there is one.
-fn block_before(db: &sled::Db, key: &[u8]) -> StoreResult<Option<(sled::IVec, sled::IVec)>> {
-    db.range(vec![BLOCK]..=block_place(key)).next_back().transpose().map_err(Abandoned::new)
-}
-
 fn entry(db: &sled::Db, key: &[u8]) -> StoreResult<Option<StoredEntry>> {
-    let Some((place, bytes)) = block_before(db, key)? else { return Ok(None) };
-    block::find(start_of(&place)?, &bytes, key)
-}
-
-/// Entries end where the next block starts: what a crash in the middle of a split left behind that is there twice.
-fn scan_forward(db: &sled::Db, range: &KeyRange, limit: usize) -> StoreResult<Vec<StoredEntry>> {
-    let first = block_before(db, &range.start)?.map_or_else(|| block_place(&range.start), |(place, _)| place.to_vec());
-    let end = range.end.as_ref().map_or_else(|| vec![BLOCK + 1], |end| block_place(end));
-    let mut page = Vec::with_capacity(limit);
-    let mut blocks = db.range(first..end).peekable();
-    while let Some(next) = blocks.next() {
-        let (place, bytes) = next.map_err(Abandoned::new)?;
-        let mut range = range.clone();
-        if let Some(Ok((behind, _))) = blocks.peek() {
-            range.end = Some(Bytes::copy_from_slice(start_of(behind)?));
-        }
-        page.extend(block::within(start_of(&place)?, &bytes, &range)?.into_iter().take(limit - page.len()));
-        if page.len() == limit {
-            break;
-        }
-    }
-    Ok(page)
-}
-
-fn scan_backward(db: &sled::Db, range: &KeyRange, limit: usize) -> StoreResult<Vec<StoredEntry>> {
-    let end = range.end.as_ref().map_or_else(|| vec![BLOCK + 1], |end| block_place(end));
-    let mut page = Vec::with_capacity(limit);
-    let mut range = range.clone();
-    for next in db.range(vec![BLOCK]..end).rev() {
-        let (place, bytes) = next.map_err(Abandoned::new)?;
-        let start = start_of(&place)?;
-        page.extend(block::within(start, &bytes, &range)?.into_iter().rev().take(limit - page.len()));
-        if page.len() == limit || start <= &*range.start {
-            break;
-        }
-        range.end = Some(Bytes::copy_from_slice(start));
-    }
-    Ok(page)
+    let bytes = db.get(entry_key(key)).map_err(Abandoned::new)?;
+    bytes.map(|bytes| decode(key, &bytes)).transpose()
 }
 
 fn load(db: &sled::Db, entry: &StoredEntry) -> StoreResult<Bytes> {
@@ -316,109 +244,41 @@ fn load(db: &sled::Db, entry: &StoredEntry) -> StoreResult<Bytes> {
     Ok(value.freeze())
 }
 
-/// The entries between the start of a block and that of the next one, in the order of their keys.
-struct Block {
-    /// None where the keys are below those of every block.
-    start: Option<Vec<u8>>,
-    items: Vec<Item>,
-    next: Option<Vec<u8>>,
+/// Parts first: an entry that names parts which are not there yet would be damage to a later scan.
+/// Readers never see the moments between, because a memtable hides every key that is being drained.
+fn put(db: &sled::Db, key: &[u8], state: &Versioned) -> StoreResult<()> {
+    let parts = part_count(state.value.len());
+    if parts > 0 {
+        for (number, part) in state.value.chunks(INLINE_BYTES).enumerate() {
+            db.insert(part_key(key, number), part).map_err(Abandoned::new)?;
+        }
+    }
+    let bytes = encode(key, &state.value, state.sequence);
+    let before = db.insert(entry_key(key), bytes).map_err(Abandoned::new)?;
+    remove_parts(db, key, before, parts)
 }
 
-impl Block {
-    fn around(db: &sled::Db, key: &[u8]) -> StoreResult<Self> {
-        let before = block_before(db, key)?;
-        let from = block_place(before.as_ref().map_or(key, |(place, _)| &place[1..]));
-        let behind = (Bound::Excluded(from), Bound::Excluded(vec![BLOCK + 1]));
-        let next = db.range(behind).next().transpose().map_err(Abandoned::new)?;
-        let next = next.map(|(place, _)| start_of(&place).map(<[u8]>::to_vec)).transpose()?;
-        let Some((place, bytes)) = before else { return Ok(Self { start: None, items: Vec::new(), next }) };
-        let start = start_of(&place)?;
-        let mut items = block::decode(start, &bytes)?;
-        if let Some(next) = &next {
-            // A crash in the middle of a split may have left them here too.
-            items.truncate(items.partition_point(|item| item.key < next[..]));
-        }
-        Ok(Self { start: Some(start.to_vec()), items, next })
-    }
-
-    fn covers(&self, key: &[u8]) -> bool {
-        self.start.as_ref().is_none_or(|start| start[..] <= *key)
-            && self.next.as_ref().is_none_or(|next| *key < next[..])
-    }
-
-    fn place_of(&self, key: &[u8]) -> Result<usize, usize> {
-        // Keys in a row are the common case.
-        if self.items.last().is_none_or(|last| last.key < key) {
-            return Err(self.items.len());
-        }
-        self.items.binary_search_by(|item| item.key[..].cmp(key))
-    }
-
-    /// Makes `changes`, all of which it covers. Parts come first: an entry that names parts which are not there yet
-    /// would be damage to a later scan. Readers never see the moments between, because a memtable hides every key that
-    /// is being drained.
-    fn write(mut self, db: &sled::Db, shape: &Shape, changes: Vec<Change>) -> StoreResult<()> {
-        let mut leftover = Vec::new();
-        let mut differs = false;
-        for Change { key, state } in changes {
-            let place = self.place_of(&key);
-            let before = place.map_or(0, |place| self.items[place].parts());
-            let parts = state.as_ref().map_or(0, |state| part_count(state.value.len()));
-            if before > parts {
-                leftover.push((key.clone(), parts..before));
-            }
-            differs |= state.is_some() || place.is_ok();
-            match (state, place) {
-                (Some(state), place) => {
-                    put_parts(db, &key, &state.value)?;
-                    let item = Item::new(key, &state);
-                    match place {
-                        Ok(place) => self.items[place] = item,
-                        Err(place) => self.items.insert(place, item),
-                    }
-                }
-                (None, Ok(place)) => drop(self.items.remove(place)),
-                // Made and removed since the last checkpoint.
-                (None, Err(_)) => {}
-            }
-        }
-        if differs {
-            self.store(db, shape)?;
-        }
-        // What a crash before this leaves behind is never read and goes with the next [`Ordered::sweep`].
-        for (key, numbers) in leftover {
-            for number in numbers {
-                db.remove(part_key(&key, number)).map_err(Abandoned::new)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The last block first: a crash in between then leaves entries twice, and never none.
-    fn store(&self, db: &sled::Db, shape: &Shape) -> StoreResult<()> {
-        let pieces = pieces(&self.items);
-        if pieces.is_empty() {
-            let Some(start) = &self.start else { return Ok(()) };
-            return db.remove(block_place(start)).map(drop).map_err(Abandoned::new);
-        }
-        let _moves = (pieces.len() > 1).then(|| shape.write());
-        for (number, piece) in pieces.iter().enumerate().rev() {
-            let first = &piece[0].key[..];
-            let start = if number == 0 { self.start.as_deref().unwrap_or(first) } else { first };
-            db.insert(block_place(start), block::encode(start, piece)).map_err(Abandoned::new)?;
-        }
-        Ok(())
-    }
+/// A key that was made and removed since the last checkpoint costs one look and no write.
+fn remove(db: &sled::Db, key: &[u8]) -> StoreResult<()> {
+    let before = db.remove(entry_key(key)).map_err(Abandoned::new)?;
+    remove_parts(db, key, before, 0)
 }
 
-fn put_parts(db: &sled::Db, key: &[u8], value: &[u8]) -> StoreResult<()> {
-    if part_count(value.len()) == 0 {
-        return Ok(());
+/// Removes the parts that a value had and its successor does not have. What a crash in between
+/// leaves behind is never read and goes with the next [`Ordered::sweep`].
+fn remove_parts(db: &sled::Db, key: &[u8], before: Option<sled::IVec>, parts: usize) -> StoreResult<()> {
+    let Some(before) = before else { return Ok(()) };
+    for number in parts..parts_of(key, &before)? {
+        db.remove(part_key(key, number)).map_err(Abandoned::new)?;
     }
-    value
-        .chunks(INLINE_BYTES)
-        .enumerate()
-        .try_for_each(|(number, part)| db.insert(part_key(key, number), part).map(drop).map_err(Abandoned::new))
+    Ok(())
+}
+
+fn parts_of(key: &[u8], bytes: &[u8]) -> StoreResult<usize> {
+    match decode(key, bytes)?.value {
+        StoredValue::Whole(_) => Ok(0),
+        StoredValue::Parts { length, .. } => Ok(part_count(length as usize)),
+    }
 }
 
 /// Removes every part that no entry names.
@@ -432,11 +292,8 @@ fn sweep(db: &sled::Db) -> StoreResult<()> {
         from.push(0);
         for place in &places {
             let (key, number) = part_of(place)?;
-            let parts = match entry(db, key)?.map(|entry| entry.value) {
-                Some(StoredValue::Parts { length, .. }) => part_count(length as usize),
-                _ => 0,
-            };
-            if parts <= number {
+            let entry = db.get(entry_key(key)).map_err(Abandoned::new)?;
+            if entry.map_or(Ok(0), |entry| parts_of(key, &entry))? <= number {
                 db.remove(place).map_err(Abandoned::new)?;
             }
         }

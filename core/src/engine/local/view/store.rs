@@ -85,8 +85,8 @@ pub struct Change {
 pub trait Ordered: Send + Sync + fmt::Debug {
     /// The value of `key`.
     fn get(&self, key: &[u8]) -> StoreResult<Option<Versioned>>;
-    /// Which operation put each of `keys`; cheapest in their order.
-    fn sequences_of(&self, keys: &[Bytes]) -> StoreResult<Vec<Option<Sequence>>>;
+    /// Which operation put `key`, without its value.
+    fn sequence_of(&self, key: &[u8]) -> StoreResult<Option<Sequence>>;
     /// The first entries of `range`: at most `limit` and at most [`STORE_PAGE_ENTRIES`].
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>>;
     /// The value of a scanned entry that no drain has touched since the scan.
