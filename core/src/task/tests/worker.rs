@@ -170,6 +170,25 @@ fn a_stop_hands_back_what_has_not_ended() {
     assert!(claims.next_within(LONG).is_none(), "a stopped worker gives nothing out");
 }
 
+/// A worker that is stopped while its claim is on its way must hand back what that brings: it would lie there, active,
+/// until the lease ends.
+#[test]
+fn a_stop_hands_back_what_is_just_being_claimed() {
+    let db = database();
+    let tasks = db.tasks();
+    for round in 0..200 {
+        let claims = Claims::start(&tasks, WorkerOptions::new(["q"])).unwrap();
+        let id = one(&tasks);
+        let state = || tasks.get(id).wait().unwrap().expect("it is kept").state;
+        while state() == TaskState::Waiting {
+            std::hint::spin_loop();
+        }
+        claims.stop(Duration::ZERO);
+        assert_eq!(state(), TaskState::Waiting, "round={round}");
+        tasks.cancel(id).wait().unwrap();
+    }
+}
+
 /// Q15: a receiver that compares fences takes nothing from an older run.
 #[test]
 fn fences_rise_with_each_run_of_a_task() {

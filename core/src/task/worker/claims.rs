@@ -73,6 +73,8 @@ pub struct State {
     reports: VecDeque<Outgoing>,
     /// Outcomes on their way.
     sending: usize,
+    /// A claim is on its way: what it brings may have to be handed back.
+    claiming: bool,
     /// Jobs that are not finished, ready ones included.
     slots: usize,
     /// Nothing is claimed any more.
@@ -276,12 +278,12 @@ impl Shared {
         self.bell.ring();
     }
 
-    /// Waits until every outcome was sent, at most so long.
+    /// Waits until every outcome was sent, and what a last claim brought was handed back, at most so long.
     fn flush(&self, wait: Duration) {
         let boot = || self.options.env.clock.boot_ms();
         let until = boot().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2));
         let mut state = self.state.lock();
-        while (!state.reports.is_empty() || state.sending > 0) && !state.ended && boot() < until {
+        while (!state.reports.is_empty() || state.sending > 0 || state.claiming) && !state.ended && boot() < until {
             self.settled.wait_for(&mut state, PAUSE);
         }
     }
@@ -345,7 +347,7 @@ impl Loop {
 
     fn run(mut self) {
         loop {
-            let (reports, free) = {
+            let (reports, free, claim) = {
                 let mut state = self.shared.state.lock();
                 if state.ended {
                     return;
@@ -353,10 +355,12 @@ impl Loop {
                 let reports = take_some(&mut state.reports);
                 state.sending = reports.len();
                 let free = self.shared.options.concurrency.saturating_sub(state.slots);
-                (reports, if state.stopping { 0 } else { free })
+                let free = if state.stopping { 0 } else { free };
+                // Beside outcomes a claim costs no record of its own.
+                let claim = if self.promising || !reports.is_empty() { free } else { 0 };
+                state.claiming = claim > 0;
+                (reports, free, claim)
             };
-            // Beside outcomes a claim costs no record of its own.
-            let claim = if self.promising || !reports.is_empty() { free } else { 0 };
             if reports.is_empty() && claim == 0 {
                 if self.idle(free).is_err() {
                     return self.shared.end();
@@ -380,9 +384,7 @@ impl Loop {
             claim: claim.min(limits::MAX_TASKS),
             lease_ms: shared.lease_ms,
         };
-        let answer = shared.tasks.work(work).wait();
-        shared.state.lock().sending = 0;
-        match answer {
+        let goes_on = match shared.tasks.work(work).wait() {
             Ok(worked) => {
                 self.promising = claim > 0 && !worked.claimed.is_empty() || claim == 0 && self.promising;
                 for (outgoing, verdict) in reports.into_iter().zip(worked.verdicts) {
@@ -392,11 +394,16 @@ impl Loop {
                     }
                 }
                 shared.take_in(worked.claimed, asked_at);
-                shared.settled.notify_all();
                 true
             }
             Err(error) => self.put_off(reports, &error),
-        }
+        };
+        // Behind what was taken in or kept for later: whoever stops the worker waits until there is none of it.
+        let mut state = self.shared.state.lock();
+        (state.sending, state.claiming) = (0, false);
+        drop(state);
+        self.shared.settled.notify_all();
+        goes_on
     }
 
     /// Keeps outcomes for later where that may help; false once the database is closed.
@@ -404,7 +411,6 @@ impl Loop {
         let shared = &self.shared;
         let lasting = matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge | ErrorKind::Internal);
         let closed = error.kind() == ErrorKind::Closed;
-        shared.settled.notify_all();
         tracing::warn!(%error, outcomes = reports.len(), "a worker could not report or claim");
         for outgoing in reports.into_iter().rev() {
             if lasting || closed {
