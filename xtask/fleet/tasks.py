@@ -84,7 +84,7 @@ def completions(db: kappa_core.Kappa) -> dict[int, int]:
     last = db.tasks.enqueue("last")["id"]
     for change in db.changes(start="oldest"):
         task = change["document"]
-        if change["collection"] != "tasks" or task is None:
+        if change["collection"] != "kappa:tasks" or task is None:
             continue
         if task["id"] == last:
             return found
