@@ -232,7 +232,8 @@ test('a second process shares the directory, or is told who has it', { timeout: 
 // process serves; here it could not even be told to go on.
 test('a client whose owner is stopped goes on with everything else', { timeout: 60_000 }, async (t) => {
   const place = directory(t)
-  const owns = `require('kappa-core').Kappa.open(process.argv[1]).then(() => { console.log('open'); setInterval(() => {}, 1e6) })`
+  // It holds the database to its end: one that nobody holds is closed by the garbage collector.
+  const owns = `require('kappa-core').Kappa.open(process.argv[1]).then((db) => { console.log('open'); setInterval(() => db, 1e6) })`
   const owner = spawn(process.execPath, ['-e', owns, place], { cwd: __dirname, stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(owner, 'exit')
   try {
