@@ -118,7 +118,7 @@ const WORKERS = `
     Kappa.open(workerData.path).then(async (db) => {
       await db.users.create({ id: workerData.id })
       parentPort.postMessage('ready')
-      if (workerData.how === 'idle') setInterval(() => {}, 1000)
+      if (workerData.how === 'idle') setInterval(() => db, 1000)
       if (workerData.how === 'waits') await db.changes().next()
       if (workerData.how === 'busy') for (;;) await Promise.all(Array.from({ length: 32 }, (_, n) => db.users.create({ n })))
       if (workerData.how === 'draws') await histogram(10 ** 10)
