@@ -257,24 +257,31 @@ impl Shared {
     /// The digest that the store will have when `memtable` is in it, and what that takes; none when the view is closing.
     fn digest_after(&self, mut digest: Digest, memtable: &Memtable) -> StoreResult<Option<(Digest, Plan)>> {
         let salt = self.options.salt;
+        let keeps = self.options.has(Planted::DigestKeepsDeleted);
         let mut plan = Plan::default();
-        for (number, (key, (sequence, value))) in memtable.newest().enumerate() {
-            if number % CHANGES_A_CALL == 0 && self.is_ending() {
+        let mut newest = memtable.newest();
+        loop {
+            if self.is_ending() {
                 return Ok(None);
             }
-            let keeps = value.is_none() && self.options.has(Planted::DigestKeepsDeleted);
-            let before = self.store.sequence_of(&key)?;
-            let absent = value.is_none() && before.is_none();
-            plan.absent.push(absent);
-            plan.keys += usize::from(!absent);
-            if let Some(before) = before.filter(|_| !keeps) {
-                digest.remove(salt, &key, before);
+            let now = newest.by_ref().take(CHANGES_A_CALL);
+            let (keys, states): (Vec<_>, Vec<_>) =
+                now.map(|(key, (sequence, value))| (key, (sequence, value.is_some()))).unzip();
+            if keys.is_empty() {
+                return Ok(Some((digest, plan)));
             }
-            if value.is_some() {
-                digest.add(salt, &key, sequence);
+            for ((key, (sequence, stays)), before) in keys.iter().zip(states).zip(self.store.sequences_of(&keys)?) {
+                let absent = !stays && before.is_none();
+                plan.absent.push(absent);
+                plan.keys += usize::from(!absent);
+                if let Some(before) = before.filter(|_| stays || !keeps) {
+                    digest.remove(salt, key, before);
+                }
+                if stays {
+                    digest.add(salt, key, sequence);
+                }
             }
         }
-        Ok(Some((digest, plan)))
     }
 
     /// Whether all snapshots of the lists in `older` have ended.
@@ -324,7 +331,8 @@ impl Shared {
     /// Leaves the processor to the callers while the drain is ahead of what the writes need: it has to be done
     /// when the active memtable is due.
     fn rest(&self, drained: usize, keys: usize) {
-        let is_ahead = || drained * self.options.due_bytes() > keys * self.active().bytes();
+        // How much a drain that is repeated has to do is not known.
+        let is_ahead = || keys > 0 && drained * self.options.due_bytes() > keys * self.active().bytes();
         let mut writer = self.writer.lock();
         let mut left = REST;
         while !left.is_zero() && is_ahead() && !self.is_ending() {
@@ -348,8 +356,9 @@ impl Shared {
         }
         let skips = self.options.has(Planted::DrainSkipsDeletes);
         let absent = &frozen.plan.absent;
+        let shift = usize::from(self.options.has(Planted::AbsentShifted));
         let numbered = frozen.memtable.newest().enumerate();
-        let present = numbered.filter(|(number, _)| !absent.get(*number).is_some_and(|absent| *absent));
+        let present = numbered.filter(move |(number, _)| !absent.get(number + shift).is_some_and(|absent| *absent));
         Box::new(present.map(move |(_, newest)| change(newest)).filter(move |change| !skips || change.state.is_some()))
     }
 

@@ -17,8 +17,8 @@ impl Ordered for MemoryStore {
         Ok(self.entries.get(key).map(|entry| entry.value().clone()))
     }
 
-    fn sequence_of(&self, key: &[u8]) -> StoreResult<Option<Sequence>> {
-        Ok(self.entries.get(key).map(|entry| entry.value().sequence))
+    fn sequences_of(&self, keys: &[Bytes]) -> StoreResult<Vec<Option<Sequence>>> {
+        Ok(keys.iter().map(|key| self.entries.get(key).map(|entry| entry.value().sequence)).collect())
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>> {

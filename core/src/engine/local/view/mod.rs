@@ -1,10 +1,11 @@
 //! The view: versioned memtables over an ordered store that can be rebuilt.
 
+mod block;
+mod blocks;
 mod cache;
 mod checkpoint;
 pub mod digest;
 pub mod directory;
-mod encoding;
 mod filter;
 mod gaps;
 mod guarded;

@@ -78,6 +78,16 @@ pub enum Planted {
     GapsNotCut,
     /// Deletes do not reach the store.
     DrainSkipsDeletes,
+    /// The drain passes over the keys behind those that never were in the store.
+    AbsentShifted,
+    /// A block is split from the front: a crash on the way loses entries.
+    SplitFromTheFront,
+    /// What a split that was cut short left behind the next block is read.
+    TailsCount,
+    /// It stays when that block is taken away.
+    TailsStay,
+    /// Readers are not kept from blocks that are being split.
+    BlocksMoveUnseen,
 }
 
 /// What the manifest says about the store's content.

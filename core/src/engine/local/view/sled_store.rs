@@ -6,8 +6,9 @@
 //! 0.34.7 does, and where it is answered:
 //! - its flush does not reach the disk, and no directory is synced: `flush`, `directory::sync_names`
 //! - its flusher thread drops the errors it gets: there is none, the checkpoint flushes
-//! - large nodes go to files that it never syncs: values are split, see `encoding`
+//! - large nodes go to files that it never syncs: values are split, see `block`
 //! - a snapshot that was cut short makes every later open fail: `directory::prepare` removes it
+//! - every key of its own costs a copy of its leaf, and every ten a leaf on disk: neighbours share a block
 //! - recovery skips damage and says nothing: checksums here, the digest of a full scan in `View::verify`
 //! - it panics, and a failed I/O thread lets callers wait for ever: `guarded`, and what failed is left alone
 //! - its lock outlives its handle: `close` waits for it, `open` tries again
@@ -18,20 +19,19 @@
 use std::fmt;
 use std::fs::File;
 use std::mem::ManuallyDrop;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+use super::blocks::{Blocks, Places, Shape};
 use super::directory;
-use super::encoding::{
-    INLINE_BYTES, PART, decode, decode_sequence, encode, entry_key, entry_range, key_of, part_count, part_key, part_of,
-};
 use super::guarded::{caught, guarded};
 use super::options::ViewOptions;
-use super::store::{Abandoned, Change, Ordered, STORE_PAGE_ENTRIES, StoreResult, StoredEntry, StoredValue};
+use super::store::{Abandoned, Change, Ordered, StoreResult, StoredEntry, StoredValue};
 use crate::engine::{Direction, KeyRange, Sequence, Versioned};
 use crate::env::KeptFromChildren;
 
@@ -40,6 +40,8 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 /// and this much longer for every 100 MB, because sled reads all of it.
 const OPEN_DEADLINE_PER_PIECE: Duration = Duration::from_secs(5);
 const PIECE_BYTES: u64 = 100_000_000;
+/// What the places of entries began with when each was one of its own.
+const ENTRY_ALONE: u8 = b'k';
 
 /// One sled database, its default tree.
 pub struct SledStore {
@@ -50,6 +52,7 @@ pub struct SledStore {
     kept: Mutex<Option<ManuallyDrop<KeptFromChildren>>>,
     deadline: Duration,
     failed: OnceLock<Abandoned>,
+    shape: Arc<Shape>,
 }
 
 impl fmt::Debug for SledStore {
@@ -71,12 +74,16 @@ impl SledStore {
             let data = directory::prepare(&dir)?;
             let db = open_when_unlocked(&dir, cache_bytes)?;
             directory::sync_names(&dir).map_err(Abandoned::new)?;
+            if db.scan_prefix([ENTRY_ALONE]).next().is_some() {
+                return Err(Abandoned::new("its entries have an older form"));
+            }
             Ok((ManuallyDrop::new(db), data))
         })?;
         let kept = KeptFromChildren::file(&directory::data_file(path));
         let kept = Mutex::new(Some(ManuallyDrop::new(kept)));
         let (db, data) = (RwLock::new(Some(db)), Arc::new(data));
-        Ok(Self { db, data, kept, deadline: options.store_deadline, failed: OnceLock::new() })
+        let shape = Arc::new(Shape::new(options.store_deadline));
+        Ok(Self { db, data, kept, deadline: options.store_deadline, failed: OnceLock::new(), shape })
     }
 
     /// Runs `work` on the caller's thread.
@@ -111,44 +118,21 @@ impl SledStore {
 
 impl Ordered for SledStore {
     fn get(&self, key: &[u8]) -> StoreResult<Option<Versioned>> {
-        self.call(|db| {
-            let Some(entry) = entry(db, key)? else { return Ok(None) };
-            let value = load(db, &entry)?;
-            Ok(Some(Versioned { value, sequence: entry.sequence }))
-        })
+        self.call(|db| Blocks::new(db, &self.shape).get(key))
     }
 
-    fn sequence_of(&self, key: &[u8]) -> StoreResult<Option<Sequence>> {
-        self.call(|db| {
-            let bytes = db.get(entry_key(key)).map_err(Abandoned::new)?;
-            bytes.map(|bytes| decode_sequence(key, &bytes)).transpose()
-        })
+    fn sequences_of(&self, keys: &[Bytes]) -> StoreResult<Vec<Option<Sequence>>> {
+        self.call(|db| Blocks::new(db, &self.shape).sequences_of(keys))
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>> {
-        if range.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.call(|db| {
-            let mut entries = db.range(entry_range(range));
-            let mut page = Vec::with_capacity(limit.min(STORE_PAGE_ENTRIES));
-            while page.len() < limit.min(STORE_PAGE_ENTRIES) {
-                let next = match direction {
-                    Direction::Forward => entries.next(),
-                    Direction::Backward => entries.next_back(),
-                };
-                let Some(next) = next else { break };
-                let (place, bytes) = next.map_err(Abandoned::new)?;
-                page.push(decode(key_of(&place)?, &bytes)?);
-            }
-            Ok(page)
-        })
+        self.call(|db| Blocks::new(db, &self.shape).scan(range, direction, limit))
     }
 
     fn load(&self, entry: &StoredEntry) -> StoreResult<Bytes> {
         match &entry.value {
             StoredValue::Whole(value) => Ok(value.clone()),
-            StoredValue::Parts { .. } => self.call(|db| load(db, entry)),
+            StoredValue::Parts { .. } => self.call(|db| Blocks::new(db, &self.shape).load(entry)),
         }
     }
 
@@ -156,16 +140,13 @@ impl Ordered for SledStore {
         if changes.is_empty() {
             return self.check();
         }
-        self.call_apart("view-write", self.deadline, move |db| {
-            changes.iter().try_for_each(|Change { key, state }| match state {
-                Some(state) => put(db, key, state),
-                None => remove(db, key),
-            })
-        })
+        let shape = Arc::clone(&self.shape);
+        self.call_apart("view-write", self.deadline, move |db| Blocks::new(db, &shape).write(changes))
     }
 
     fn sweep(&self) -> StoreResult<()> {
-        self.call_apart("view-sweep", self.deadline, sweep)
+        let shape = Arc::clone(&self.shape);
+        self.call_apart("view-sweep", self.deadline, move |db| Blocks::new(db, &shape).sweep())
     }
 
     fn flush(&self) -> StoreResult<()> {
@@ -223,79 +204,26 @@ fn open_when_unlocked(dir: &Path, cache_bytes: u64) -> StoreResult<sled::Db> {
     }
 }
 
-fn entry(db: &sled::Db, key: &[u8]) -> StoreResult<Option<StoredEntry>> {
-    let bytes = db.get(entry_key(key)).map_err(Abandoned::new)?;
-    bytes.map(|bytes| decode(key, &bytes)).transpose()
-}
+impl Places for sled::Db {
+    type Slice = sled::IVec;
 
-fn load(db: &sled::Db, entry: &StoredEntry) -> StoreResult<Bytes> {
-    let (length, checksum) = match &entry.value {
-        StoredValue::Whole(value) => return Ok(value.clone()),
-        StoredValue::Parts { length, checksum } => (*length as usize, *checksum),
-    };
-    let mut value = BytesMut::with_capacity(length);
-    for number in 0..part_count(length) {
-        let part = db.get(part_key(&entry.key, number)).map_err(Abandoned::new)?;
-        value.extend_from_slice(&part.ok_or_else(|| Abandoned::new("a part of a value is missing"))?);
+    fn get(&self, place: &[u8]) -> StoreResult<Option<Self::Slice>> {
+        sled::Tree::get(self, place).map_err(Abandoned::new)
     }
-    if value.len() != length || crc32c::crc32c(&value) != checksum {
-        return Err(Abandoned::new(format!("the parts of a value do not fit together: bytes={length}")));
+
+    fn range(
+        &self,
+        from: Bound<Vec<u8>>,
+        to: Bound<Vec<u8>>,
+    ) -> impl DoubleEndedIterator<Item = StoreResult<(Self::Slice, Self::Slice)>> {
+        sled::Tree::range::<Vec<u8>, _>(self, (from, to)).map(|next| next.map_err(Abandoned::new))
     }
-    Ok(value.freeze())
-}
 
-/// Parts first: an entry that names parts which are not there yet would be damage to a later scan.
-/// Readers never see the moments between, because a memtable hides every key that is being drained.
-fn put(db: &sled::Db, key: &[u8], state: &Versioned) -> StoreResult<()> {
-    let parts = part_count(state.value.len());
-    if parts > 0 {
-        for (number, part) in state.value.chunks(INLINE_BYTES).enumerate() {
-            db.insert(part_key(key, number), part).map_err(Abandoned::new)?;
-        }
+    fn insert(&self, place: Vec<u8>, bytes: Vec<u8>) -> StoreResult<()> {
+        sled::Tree::insert(self, place, bytes).map(drop).map_err(Abandoned::new)
     }
-    let bytes = encode(key, &state.value, state.sequence);
-    let before = db.insert(entry_key(key), bytes).map_err(Abandoned::new)?;
-    remove_parts(db, key, before, parts)
-}
 
-/// A key that was made and removed since the last checkpoint costs one look and no write.
-fn remove(db: &sled::Db, key: &[u8]) -> StoreResult<()> {
-    let before = db.remove(entry_key(key)).map_err(Abandoned::new)?;
-    remove_parts(db, key, before, 0)
-}
-
-/// Removes the parts that a value had and its successor does not have. What a crash in between
-/// leaves behind is never read and goes with the next [`Ordered::sweep`].
-fn remove_parts(db: &sled::Db, key: &[u8], before: Option<sled::IVec>, parts: usize) -> StoreResult<()> {
-    let Some(before) = before else { return Ok(()) };
-    for number in parts..parts_of(key, &before)? {
-        db.remove(part_key(key, number)).map_err(Abandoned::new)?;
-    }
-    Ok(())
-}
-
-fn parts_of(key: &[u8], bytes: &[u8]) -> StoreResult<usize> {
-    match decode(key, bytes)?.value {
-        StoredValue::Whole(_) => Ok(0),
-        StoredValue::Parts { length, .. } => Ok(part_count(length as usize)),
-    }
-}
-
-/// Removes every part that no entry names.
-fn sweep(db: &sled::Db) -> StoreResult<()> {
-    let mut from = vec![PART];
-    loop {
-        let page = db.range(from..vec![PART + 1]).keys().take(STORE_PAGE_ENTRIES);
-        let places = page.collect::<Result<Vec<_>, _>>().map_err(Abandoned::new)?;
-        let Some(last) = places.last() else { return Ok(()) };
-        from = last.to_vec();
-        from.push(0);
-        for place in &places {
-            let (key, number) = part_of(place)?;
-            let entry = db.get(entry_key(key)).map_err(Abandoned::new)?;
-            if entry.map_or(Ok(0), |entry| parts_of(key, &entry))? <= number {
-                db.remove(place).map_err(Abandoned::new)?;
-            }
-        }
+    fn remove(&self, place: &[u8]) -> StoreResult<()> {
+        sled::Tree::remove(self, place).map(drop).map_err(Abandoned::new)
     }
 }

@@ -18,10 +18,18 @@ pub struct Abandoned {
     pub reason: String,
 }
 
+/// A reason has at most so many bytes: some panics of sled print everything that it holds.
+const MAX_REASON: usize = 400;
+
 impl Abandoned {
-    /// The store failed because of `reason`.
+    /// The store failed because of `reason`, of which the beginning is kept.
     pub fn new(reason: impl fmt::Display) -> Self {
-        Self { reason: reason.to_string() }
+        let mut reason = reason.to_string();
+        if reason.len() > MAX_REASON {
+            reason.truncate(reason.floor_char_boundary(MAX_REASON));
+            reason.push_str(" ...");
+        }
+        Self { reason }
     }
 }
 
@@ -85,8 +93,8 @@ pub struct Change {
 pub trait Ordered: Send + Sync + fmt::Debug {
     /// The value of `key`.
     fn get(&self, key: &[u8]) -> StoreResult<Option<Versioned>>;
-    /// Which operation put `key`, without its value.
-    fn sequence_of(&self, key: &[u8]) -> StoreResult<Option<Sequence>>;
+    /// Which operation put each of `keys`; cheapest in their order.
+    fn sequences_of(&self, keys: &[Bytes]) -> StoreResult<Vec<Option<Sequence>>>;
     /// The first entries of `range`: at most `limit` and at most [`STORE_PAGE_ENTRIES`].
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>>;
     /// The value of a scanned entry that no drain has touched since the scan.

@@ -51,9 +51,9 @@ impl Ordered for Faulty {
         found
     }
 
-    fn sequence_of(&self, key: &[u8]) -> StoreResult<Option<Sequence>> {
+    fn sequences_of(&self, keys: &[Bytes]) -> StoreResult<Vec<Option<Sequence>>> {
         self.step()?;
-        self.content.sequence_of(key)
+        self.content.sequences_of(keys)
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>> {
@@ -163,7 +163,7 @@ fn a_failure_at_any_call_ends_in_the_right_content() {
         assert!(again.verify().unwrap(), "calls={calls}");
         if ended {
             println!("calls={calls} failures={failures}");
-            assert!(failures > 20, "the loop ended before it met the drains");
+            assert!(failures > 12, "the loop ended before it met the drains");
             return;
         }
     }

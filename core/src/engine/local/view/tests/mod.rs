@@ -1,5 +1,6 @@
 //! Tests of the view as a whole, over memory, over sled and over a store that fails.
 
+mod blocks;
 mod drain;
 mod faults;
 mod model;

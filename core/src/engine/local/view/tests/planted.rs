@@ -2,13 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::blocks::{a_split_cut_short, moved_behind_a_reader};
 use super::drain::{impatient, old_snapshot_keeps_its_version};
 use super::faults::cache_never_answers_an_old_version;
 use super::model::live;
 use super::*;
 use crate::engine::local::view::options::Planted;
 
-const ALL: [Planted; 8] = [
+const ALL: [Planted; 13] = [
     Planted::DrainUnderSnapshot,
     Planted::FillAlways,
     Planted::DigestKeepsDeleted,
@@ -17,6 +18,11 @@ const ALL: [Planted; 8] = [
     Planted::ReadUnpublished,
     Planted::GapsNotCut,
     Planted::DrainSkipsDeletes,
+    Planted::AbsentShifted,
+    Planted::SplitFromTheFront,
+    Planted::TailsCount,
+    Planted::TailsStay,
+    Planted::BlocksMoveUnseen,
 ];
 
 /// A story, as its name and what it does.
@@ -25,10 +31,12 @@ type Story<'a> = (&'static str, Box<dyn Fn() + 'a>);
 /// The stories that must notice, by name.
 fn noticed(planted: Option<Planted>) -> Vec<&'static str> {
     let with = |options: ViewOptions| ViewOptions { planted, ..options };
-    let stories: [Story<'_>; 3] = [
+    let stories: [Story<'_>; 5] = [
         ("old snapshot", Box::new(|| old_snapshot_keeps_its_version(&memory(with(impatient()))))),
         ("cache race", Box::new(|| cache_never_answers_an_old_version(&with(options())))),
         ("model", Box::new(|| live(1, 100, None, &with(options())))),
+        ("cut short", Box::new(|| a_split_cut_short(planted))),
+        ("moved", Box::new(|| moved_behind_a_reader(planted))),
     ];
     let fails = |story: &dyn Fn()| catch_unwind(AssertUnwindSafe(story)).is_err();
     stories.into_iter().filter(|(_, story)| fails(&**story)).map(|(name, _)| name).collect()
