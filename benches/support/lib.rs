@@ -11,7 +11,7 @@ mod stopwatch;
 pub use arguments::{is_soak, is_wanted};
 pub use counting::CountingFiles;
 pub use directory::directory;
-pub use machine::{cpu_seconds, cpu_seconds_of, describe, memory_now, memory_peak, pin_to, settle};
+pub use machine::{bytes_written, cpu_seconds, cpu_seconds_of, describe, memory_now, memory_peak, pin_to, settle};
 pub use product::{Numbers, id, product, product_with_id};
 pub use rounds::{Rounds, Spread};
 pub use stopwatch::Stopwatch;

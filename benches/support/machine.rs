@@ -31,6 +31,13 @@ fn memory(name: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
+/// Bytes that this process has sent to disks; 0 where the system does not say.
+pub fn bytes_written() -> u64 {
+    let account = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let bytes = account.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    bytes.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 /// Processor time that this process used.
 pub fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
