@@ -44,11 +44,16 @@ fn main() {
     let half = order.iter().copied().take(order.len() / 2);
     phase(place.path(), "half deleted in no order", half, |number| products.delete(&id(number)));
     kappa.close().expect("the database closes");
-    say(format_args!("  view when closed: {} MiB", bytes_in(place.path(), "view-") >> 20));
+    say(format_args!("  view when closed: {} MiB", bytes_in(&place.path().join("partition-0000"), "view-") >> 20));
 }
 
 /// Changes one document after another, and says what each of them cost.
-fn phase<T: Send + 'static>(place: &Path, name: &str, numbers: impl Iterator<Item = u64>, change: impl Fn(u64) -> Pending<T>) {
+fn phase<T: Send + 'static>(
+    place: &Path,
+    name: &str,
+    numbers: impl Iterator<Item = u64>,
+    change: impl Fn(u64) -> Pending<T>,
+) {
     let (disk, cpu) = (bytes_written(), cpu_seconds());
     let watch = Stopwatch::start();
     let (mut pending, mut count, mut refused) = (VecDeque::new(), 0_u64, 0_u64);
@@ -70,11 +75,11 @@ fn phase<T: Send + 'static>(place: &Path, name: &str, numbers: impl Iterator<Ite
     settle();
     let each = |total: f64| total / count as f64;
     say(format_args!(
-        "  {name:<26} {:>8.0}/s, {:.1} us of CPU and {:.0} bytes to disk each; {refused} refused; view {} MiB",
+        "  {name:<26} {:>8.0}/s, {:.1} us of CPU and {:.0} bytes written each; {refused} refused; view {} MiB",
         count as f64 / elapsed,
         each((cpu_seconds() - cpu) * 1e6),
         each((bytes_written() - disk) as f64),
-        bytes_in(place, "view-") >> 20,
+        bytes_in(&place.join("partition-0000"), "view-") >> 20,
     ));
 }
 

@@ -31,10 +31,10 @@ fn memory(name: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// Bytes that this process has sent to disks; 0 where the system does not say.
+/// Bytes that this process has written to files; 0 where the system does not say.
 pub fn bytes_written() -> u64 {
     let account = fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let bytes = account.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    let bytes = account.lines().find_map(|line| line.strip_prefix("wchar: "));
     bytes.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
