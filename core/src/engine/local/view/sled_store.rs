@@ -29,7 +29,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::blocks::{Blocks, Places, Shape};
 use super::directory;
-use super::guarded::{caught, guarded};
+use super::guarded::{Guarded, caught, guarded};
 use super::options::ViewOptions;
 use super::store::{Abandoned, Change, Ordered, StoreResult, StoredEntry, StoredValue};
 use crate::engine::{Direction, KeyRange, Sequence, Versioned};
@@ -53,6 +53,8 @@ pub struct SledStore {
     deadline: Duration,
     failed: OnceLock<Abandoned>,
     shape: Arc<Shape>,
+    /// Where it is written.
+    apart: Guarded,
 }
 
 impl fmt::Debug for SledStore {
@@ -83,7 +85,15 @@ impl SledStore {
         let kept = Mutex::new(Some(ManuallyDrop::new(kept)));
         let (db, data) = (RwLock::new(Some(db)), Arc::new(data));
         let shape = Arc::new(Shape::new(options.store_deadline));
-        Ok(Self { db, data, kept, deadline: options.store_deadline, failed: OnceLock::new(), shape })
+        Ok(Self {
+            db,
+            data,
+            kept,
+            deadline: options.store_deadline,
+            failed: OnceLock::new(),
+            shape,
+            apart: Guarded::default(),
+        })
     }
 
     /// Runs `work` on the caller's thread.
@@ -103,7 +113,7 @@ impl SledStore {
     ) -> StoreResult<T> {
         self.check()?;
         let db = sled::Db::clone(self.db.read().as_ref().ok_or_else(closed)?);
-        guarded(doing, deadline, move || work(&db)).map_err(|abandoned| self.fail(abandoned))
+        self.apart.run(doing, deadline, move || work(&db)).map_err(|abandoned| self.fail(abandoned))
     }
 
     fn check(&self) -> StoreResult<()> {
