@@ -131,8 +131,8 @@ fn keep_view(shared: &Shared, end: &End, compare: bool) {
             }
         } else if view.wait_until_due(LOOK, || end.asked())
             && !end.asked()
-            && let Err(error) = opening::room_for_drain(&shared.log, &shared.view_options)
-                .and_then(|_room| opening::checkpoint(&shared.log, &view))
+            && let Err(error) =
+                opening::room_for_drain(&shared.log, &view).and_then(|_room| opening::checkpoint(&shared.log, &view))
         {
             tracing::warn!(%error, "a checkpoint was put off");
             end.wait(AGAIN);

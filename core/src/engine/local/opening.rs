@@ -27,6 +27,11 @@ const REPLAY_BYTES: usize = 1 << 20;
 pub const COMPARE_FIRST_KEYS: u64 = 200_000;
 /// A rebuild says how far it is each time this many entries are in.
 const PROGRESS_EVERY: u64 = 100_000;
+/// What the smallest drain may write,
+const LEAST_DRAIN_BYTES: u64 = 1 << 20;
+/// and what any may write for each byte of the memtable, where all its keys lie far apart in a large view: for each a block,
+/// and its share of a leaf.
+const WRITTEN_A_BYTE: u64 = 12;
 
 /// What the owner of an engine decides.
 #[derive(Clone, Debug)]
@@ -264,7 +269,7 @@ pub fn rebuild(
         Error::new(ErrorKind::Unavailable, "the view's directory cannot be used").caused_by(error)
     };
     // Before anything is moved: a view that cannot be used now may be sound once there is room.
-    let _room = room_for_drain(log, options)?;
+    let _room = log.room_for_view(2 * options.memtable_bytes as u64)?;
     let old = log.manifest().view;
     let place = match kind {
         ViewKind::Sled => Some(directory::next(directory).map_err(failed)?),
@@ -310,8 +315,7 @@ pub fn rebuild(
 /// Drains what is in memory, gives the view's files back, and marks the log's end.
 pub fn close(shared: &Shared, within: Duration) -> Result<()> {
     let view = shared.view();
-    let drained =
-        room_for_drain(&shared.log, &shared.view_options).and_then(|_room| checkpoint(&shared.log, &view).map(drop));
+    let drained = room_for_drain(&shared.log, &view).and_then(|_room| checkpoint(&shared.log, &view).map(drop));
     if let Err(error) = &drained {
         tracing::warn!(%error, "the last checkpoint was left out; the next open brings the view up from the log");
     }
@@ -321,13 +325,13 @@ pub fn close(shared: &Shared, within: Duration) -> Result<()> {
     shared.log.close_clean().and(closed)
 }
 
-/// Room for what a drain writes, about twice the memtable, or a rebuild begins with. sled cannot go on after a write that
-/// found no room, so the view would be lost to reads as well.
+/// Room for what a drain writes. sled cannot go on after a write that found no room, so the view would be lost to
+/// reads as well.
 ///
 /// # Errors
 /// `StorageFull` when the disk has not so much.
-pub fn room_for_drain<'a>(log: &'a Log, options: &ViewOptions) -> Result<Room<'a>> {
-    log.room_for_view(2 * options.memtable_bytes as u64)
+pub fn room_for_drain<'a>(log: &'a Log, view: &View) -> Result<Room<'a>> {
+    log.room_for_view(LEAST_DRAIN_BYTES + WRITTEN_A_BYTE * view.undrained_bytes() as u64)
 }
 
 /// Drains the view's memtable; what is worth knowing after a restart goes into MANIFEST.

@@ -77,9 +77,9 @@ fn without_room_nothing_is_drained_or_put_aside() {
     let mut run = run(Place::memory(files.clone()), 20);
     let shared = &run.engine().shared;
     let view_options = &shared.view_options;
-    drop(opening::room_for_drain(&shared.log, view_options).unwrap());
-    files.limit(files.used() + view_options.memtable_bytes as u64);
-    let refused = opening::room_for_drain(&shared.log, view_options).unwrap_err();
+    drop(opening::room_for_drain(&shared.log, &shared.view()).unwrap());
+    files.limit(files.used() + 1_000);
+    let refused = opening::room_for_drain(&shared.log, &shared.view()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::StorageFull);
     let before = shared.log.manifest();
     let go_on = &mut |_: view::rebuild::Progress| std::ops::ControlFlow::Continue(());
@@ -105,8 +105,8 @@ fn what_a_drain_spoke_for_is_left_alone() {
     let (log, needed) = (&shared.log, 2 * shared.view_options.memtable_bytes as u64);
     log.maintain().unwrap();
     files.limit(files.used() + needed + 1);
-    let room = opening::room_for_drain(log, &shared.view_options).unwrap();
-    assert_eq!(opening::room_for_drain(log, &shared.view_options).unwrap_err().kind(), ErrorKind::StorageFull);
+    let room = log.room_for_view(needed).unwrap();
+    assert_eq!(opening::room_for_drain(log, &shared.view()).unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(log.merge(&AtomicBool::new(false)).unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(log.admit(Growth::Grows).unwrap_err().kind(), ErrorKind::StorageFull);
     // What shrinks goes on in the segments that are there; the next one is not made ahead of need.

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::store::{Abandoned, StoreResult, StoredEntry, StoredValue};
-use crate::engine::{KeyRange, Sequence, Versioned};
+use crate::engine::{Direction, KeyRange, Sequence, Versioned};
 
 /// Larger values are split. A leaf of sled holds up to 20 blocks, for a moment, and must stay below 131 052 bytes, otherwise
 /// it goes to a file of its own that sled never syncs. A block of one entry is the largest there is, and its place is
@@ -163,11 +163,23 @@ pub fn find(start: &[u8], bytes: &[u8], key: &[u8]) -> StoreResult<Option<Stored
     Ok(None)
 }
 
-/// Copies of the entries in `range` of the block at `start`, in the order of their keys.
-pub fn within(start: &[u8], bytes: &[u8], range: &KeyRange) -> StoreResult<Vec<StoredEntry>> {
+/// Adds copies of the entries in `range` of the block at `start` to `page`, in this direction, until it has `limit`.
+pub fn within(
+    start: &[u8],
+    bytes: &[u8],
+    range: &KeyRange,
+    direction: Direction,
+    limit: usize,
+    page: &mut Vec<StoredEntry>,
+) -> StoreResult<()> {
     let is_in = |key: &[u8]| *range.start <= *key && range.end.as_ref().is_none_or(|end| *key < **end);
     let entries = entries(start, bytes)?.filter(|raw| raw.as_ref().map_or(true, |raw| is_in(raw.key)));
-    entries.map(|raw| raw.map(|raw| raw.entry())).collect()
+    let mut entries = entries.collect::<StoreResult<Vec<_>>>()?;
+    if direction == Direction::Backward {
+        entries.reverse();
+    }
+    page.extend(entries.iter().take(limit - page.len()).map(Raw::entry));
+    Ok(())
 }
 
 fn entries<'a>(start: &[u8], bytes: &'a [u8]) -> StoreResult<impl Iterator<Item = StoreResult<Raw<'a>>>> {
@@ -311,7 +323,11 @@ mod tests {
             end: end.map(Bytes::from_static),
         };
         let keys = |range| {
-            let found = within(b"b", &bytes, &range).expect("it is sound");
+            let mut found = Vec::new();
+            within(b"b", &bytes, &range, Direction::Forward, 10, &mut found).expect("it is sound");
+            let mut back = Vec::new();
+            within(b"b", &bytes, &range, Direction::Backward, 10, &mut back).expect("it is sound");
+            assert!(found.iter().eq(back.iter().rev()));
             found.iter().map(|entry| entry.key[0]).collect::<Vec<_>>()
         };
         assert_eq!(keys(range(b"", None)), b"bdf");

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::block::{
     self, BLOCK, INLINE_BYTES, Item, PART, block_place, part_count, part_key, part_of, pieces, start_of,
@@ -38,8 +38,9 @@ pub trait Places {
     fn remove(&self, place: &[u8]) -> StoreResult<()>;
 }
 
-/// Held by readers, and by the writer while entries move from one block to others: a reader that goes backwards over
-/// the border of two leaves would miss what moved behind it.
+/// Held by readers, and by the writer while entries move from one block to others or a tail goes: a reader that goes
+/// backwards over the border of two leaves would miss what moved behind it, and one that goes forward would take a tail
+/// for entries when the block behind it is gone.
 #[derive(Debug)]
 pub struct Shape {
     moves: RwLock<()>,
@@ -61,6 +62,10 @@ impl Shape {
 
     fn still(&self) -> StoreResult<RwLockReadGuard<'_, ()>> {
         self.moves.try_read_for(self.patience).ok_or_else(|| Abandoned::new("a write did not come back"))
+    }
+
+    fn moving(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        (!self.has(Planted::BlocksMoveUnseen)).then(|| self.moves.write())
     }
 
     #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only tests can plant a defect"))]
@@ -162,6 +167,7 @@ impl<'a, P: Places> Blocks<'a, P> {
     /// As [`super::store::Ordered::sweep`]: removes every part that no entry names.
     pub fn sweep(&self) -> StoreResult<()> {
         let mut from = vec![PART];
+        let mut named = (Vec::new(), 0);
         loop {
             let page =
                 self.places.range(Bound::Included(from), Bound::Excluded(vec![PART + 1])).take(STORE_PAGE_ENTRIES);
@@ -171,11 +177,14 @@ impl<'a, P: Places> Blocks<'a, P> {
             from.push(0);
             for place in &places {
                 let (key, number) = part_of(place.as_ref())?;
-                let parts = match self.entry(key)?.map(|entry| entry.value) {
-                    Some(StoredValue::Parts { length, .. }) => part_count(length as usize),
-                    _ => 0,
-                };
-                if parts <= number {
+                if named.0 != key {
+                    let parts = match self.entry(key)?.map(|entry| entry.value) {
+                        Some(StoredValue::Parts { length, .. }) => part_count(length as usize),
+                        _ => 0,
+                    };
+                    named = (key.to_vec(), parts);
+                }
+                if named.1 <= number {
                     self.places.remove(place.as_ref())?;
                 }
             }
@@ -208,8 +217,8 @@ impl<'a, P: Places> Blocks<'a, P> {
                 Some(Err(abandoned)) => return Err(abandoned.clone()),
                 _ => {}
             }
-            let entries = block::within(&start_of(place.as_ref())?, bytes.as_ref(), &range)?;
-            page.extend(entries.into_iter().take(limit - page.len()));
+            let start = start_of(place.as_ref())?;
+            block::within(&start, bytes.as_ref(), &range, Direction::Forward, limit, &mut page)?;
             if page.len() == limit {
                 break;
             }
@@ -223,8 +232,7 @@ impl<'a, P: Places> Blocks<'a, P> {
         for next in self.places.range(Bound::Included(vec![BLOCK]), end_of(&range)).rev() {
             let (place, bytes) = next?;
             let start = start_of(place.as_ref())?;
-            let entries = block::within(&start, bytes.as_ref(), &range)?;
-            page.extend(entries.into_iter().rev().take(limit - page.len()));
+            block::within(&start, bytes.as_ref(), &range, Direction::Backward, limit, &mut page)?;
             if page.len() == limit || *start <= *range.start {
                 break;
             }
@@ -239,13 +247,19 @@ impl<'a, P: Places> Blocks<'a, P> {
         let from = before.as_ref().map_or_else(|| block_place(key), |(place, _)| place.as_ref().to_vec());
         let next = self.places.range(Bound::Excluded(from), Bound::Excluded(vec![BLOCK + 1])).next().transpose()?;
         let next = next.map(|(place, _)| start_of(place.as_ref()).map(Cow::into_owned)).transpose()?;
-        let Some((place, bytes)) = before else { return Ok(Block { start: None, items: Vec::new(), next }) };
-        let start = start_of(place.as_ref())?;
-        let mut items = block::decode(&start, bytes.as_ref())?;
-        if let Some(next) = &next {
-            drop_tail(&mut items, next);
+        let mut block = Block { start: None, items: Vec::new(), next, had_tail: false };
+        if let Some((place, bytes)) = before {
+            let start = start_of(place.as_ref())?;
+            block.items = block::decode(&start, bytes.as_ref())?;
+            block.start = Some(start.into_owned());
+            if let Some(next) = &block.next
+                && !self.shape.has(Planted::TailsWritten)
+            {
+                block.had_tail = drop_tail(&mut block.items, next);
+            }
         }
-        Ok(Block { start: Some(start.into_owned()), items, next })
+        // Otherwise whoever goes on with the keys behind it would never get there.
+        if block.covers(key) { Ok(block) } else { Err(Abandoned::new("blocks lie in each other's places")) }
     }
 
     /// Makes `changes`, all of which `block` covers. Parts come first: an entry that names parts which are not there yet
@@ -258,6 +272,7 @@ impl<'a, P: Places> Blocks<'a, P> {
             let place = block.place_of(&key);
             let before = place.map_or(0, |place| block.items[place].parts());
             let parts = state.as_ref().map_or(0, |state| part_count(state.value.len()));
+            leftover.retain(|(other, _)| *other != key);
             if before > parts {
                 leftover.push((key.clone(), parts..before));
             }
@@ -302,8 +317,7 @@ impl<'a, P: Places> Blocks<'a, P> {
         if pieces.is_empty() {
             return block.start.as_ref().map_or(Ok(()), |start| self.give_up(start));
         }
-        let moves = pieces.len() > 1 && !self.shape.has(Planted::BlocksMoveUnseen);
-        let _moves = moves.then(|| self.shape.moves.write());
+        let _moves = (pieces.len() > 1 || block.had_tail).then(|| self.shape.moving());
         let put = |number: usize| {
             let first = &pieces[number][0].key[..];
             let start = if number == 0 { block.start.as_deref().unwrap_or(first) } else { first };
@@ -327,7 +341,7 @@ impl<'a, P: Places> Blocks<'a, P> {
             return self.places.remove(&place);
         }
         // A reader that has the block before as it was must not look for its end when this one is gone.
-        let _moves = self.shape.moves.write();
+        let _moves = self.shape.moving();
         self.places.insert(before.as_ref().to_vec(), block::encode(&start_before, &items))?;
         self.places.remove(&place)
     }
@@ -350,6 +364,8 @@ struct Block {
     start: Option<Vec<u8>>,
     items: Vec<Item>,
     next: Option<Vec<u8>>,
+    /// There were entries behind them that do not count.
+    had_tail: bool,
 }
 
 impl Block {

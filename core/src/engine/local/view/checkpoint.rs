@@ -17,6 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Changes handed to the store at a time; between two of them a close is noticed.
 const CHANGES_A_CALL: usize = 2_048;
+/// So many changes are flushed together: keys far apart write a block each, and no flush may have more to do than its
+/// deadline allows on a slow disk.
+const CHANGES_A_FLUSH: usize = 8 * CHANGES_A_CALL;
 /// While writes come in, a drain rests at most so long between two calls of the store: it takes at most about a
 /// third of a core then, and comes to its end all the same.
 const REST: Duration = Duration::from_millis(60);
@@ -312,6 +315,9 @@ impl Shared {
                 }
                 self.store.write(mem::replace(&mut changes, Vec::with_capacity(CHANGES_A_CALL)))?;
                 drained += CHANGES_A_CALL;
+                if drained.is_multiple_of(CHANGES_A_FLUSH) {
+                    self.store.flush()?;
+                }
                 self.rest(drained, frozen.plan.keys);
             }
         }

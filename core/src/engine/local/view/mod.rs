@@ -225,6 +225,11 @@ impl View {
         self.shared.checkpoint_due()
     }
 
+    /// What the memtables hold, which the next drains bring into the store.
+    pub fn undrained_bytes(&self) -> usize {
+        self.shared.current.read().newest_first().map(Memtable::bytes).sum()
+    }
+
     /// Whether the active memtable is full enough to drain it, whatever else waits to be drained.
     pub fn is_filling(&self) -> bool {
         self.shared.current.read().active.bytes() >= self.shared.options.due_bytes()

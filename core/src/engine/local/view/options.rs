@@ -86,7 +86,9 @@ pub enum Planted {
     TailsCount,
     /// It stays when that block is taken away.
     TailsStay,
-    /// Readers are not kept from blocks that are being split.
+    /// It is written again as if it counted.
+    TailsWritten,
+    /// Readers are not kept from blocks that are being split, or lose a tail.
     BlocksMoveUnseen,
 }
 

@@ -9,7 +9,7 @@ use super::model::live;
 use super::*;
 use crate::engine::local::view::options::Planted;
 
-const ALL: [Planted; 13] = [
+const ALL: [Planted; 14] = [
     Planted::DrainUnderSnapshot,
     Planted::FillAlways,
     Planted::DigestKeepsDeleted,
@@ -22,6 +22,7 @@ const ALL: [Planted; 13] = [
     Planted::SplitFromTheFront,
     Planted::TailsCount,
     Planted::TailsStay,
+    Planted::TailsWritten,
     Planted::BlocksMoveUnseen,
 ];
 
