@@ -58,7 +58,8 @@ function call(start, convert, options) {
       reject(thrown(error))
       return
     }
-    const waiting = { resolve, reject, convert, nearest: options?.nearest === true, signal, abort: undefined }
+    // `start` refers to the database, which is closed when nothing does: not as long as an answer is awaited.
+    const waiting = { resolve, reject, convert, nearest: options?.nearest === true, signal, abort: undefined, held: start }
     pending.set(slot, waiting)
     if (text !== null && options?.turn !== true) {
       settle(text)
@@ -95,7 +96,7 @@ function together(hand, target, write, { convert, nearest, most = GATHERED }) {
     }
     gathered.length += text.length
     gathered.texts.push(text)
-    pending.set(++lastSlot, { resolve, reject, convert, nearest, signal: undefined, abort: undefined })
+    pending.set(++lastSlot, { resolve, reject, convert, nearest, signal: undefined, abort: undefined, held: target })
     if (pending.size === 1) awake.ref()
     if (gathered.texts.length >= most) flush()
   })

@@ -92,6 +92,8 @@ class RunningTask {
 
 class Worker {
   #native
+  /** Never read: a database that nothing refers to is closed, and its worker would end without a word. */
+  #database
   #handler
   /** Handlers that have not ended, and who waits for the last of them. */
   #running = 0
@@ -113,6 +115,7 @@ class Worker {
       name: check.optionalText(name, 'name'),
     }
     this.#handler = handler
+    this.#database = database
     this.#native = callNow(() => native.work(database, JSON.stringify(options)))
     this.#ended = this.#take(reading.nearest)
     // Met by `wait`; a worker that nobody waits for must not end the process.

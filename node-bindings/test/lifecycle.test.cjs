@@ -201,6 +201,35 @@ test('a database that nobody holds any more is closed by the garbage collector, 
   assert.equal(result.stdout.trim(), '{"id":"a"}', JSON.stringify(result))
 })
 
+// Otherwise a program that starts a worker, or waits for something, and keeps nothing else would end without a word.
+test('a database that only a worker or a waiting call is left of stays open', { timeout: 60_000 }, async (t) => {
+  const code = `
+    const { Kappa } = require('kappa-core')
+    const path = process.argv[1]
+    const collected = async () => {
+      for (let turn = 0; turn < 50; turn++) {
+        gc()
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    }
+    async function main() {
+      await Kappa.open(path).then((db) => { db.worker('work', ({ params }) => params) })
+      await collected()
+      const db = await Kappa.open(path)
+      const { id } = await db.tasks.enqueue('other')
+      const waiting = Kappa.open(path).then((db) => db.tasks.wait(id))
+      await collected()
+      const task = await db.tasks.enqueue('work', 'done')
+      const { result } = await db.tasks.wait(task.id, { signal: AbortSignal.timeout(20_000) })
+      await db.tasks.cancel(id)
+      console.log(result, (await waiting).state, (await db.info()).role)
+      process.exit(0)
+    }
+    main()`
+  const result = await run(code, { args: [directory(t)], flags: ['--expose-gc'] })
+  assert.equal(result.stdout.trim(), 'done cancelled client', JSON.stringify(result))
+})
+
 test('a second process shares the directory, or is told who has it', { timeout: 60_000 }, async (t) => {
   const place = directory(t)
   const db = await Kappa.open(place)
@@ -238,7 +267,7 @@ test('a client whose owner is stopped goes on with everything else', { timeout: 
   const ended = once(owner, 'exit')
   try {
     await once(owner.stdout, 'data')
-    const db = await Kappa.open(place, { mode: 'client', deadline: 3_000 })
+    const db = await Kappa.open(place, { mode: 'client', deadline: 20_000 })
     owner.kill('SIGSTOP')
     let calls
     try {
@@ -267,7 +296,7 @@ test('a client whose owner is stopped goes on with everything else', { timeout: 
 
 test('a server is asked as a directory is, and a wrong address is said so', { timeout: 60_000 }, async (t) => {
   const { url, child } = await server(t)
-  const db = await Kappa.connect(url, { token: 'secret', deadline: 5_000 })
+  const db = await Kappa.connect(url, { token: 'secret' })
   assert.equal((await db.info()).ownerPid, child.pid)
   const changes = db.changes({ start: 'oldest' })
   await db.users.create({ id: 'ana', big: 2n ** 64n })

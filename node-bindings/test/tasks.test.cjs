@@ -96,14 +96,19 @@ test('a running task is told that it was cancelled', async (t) => {
 // Otherwise one stuck run would hold its task for ever, or its late result would overwrite that of the next.
 test('a run that takes too long is given up, and its late result refused', async (t) => {
   const db = await inMemory(t)
+  let late = 0
   const worker = db.worker('work', async ({ attempt }, { signal }) => {
     if (attempt > 1) return 'in time'
     await once(signal, 'abort')
+    late = attempt
     return 'late'
   }, { concurrency: 2 })
-  const done = await ended(db, await db.tasks.enqueue('work', null, { timeout: 300, backoff: 1 }))
-  assert.deepEqual([done.result, done.attempt], ['in time', 2])
+  const done = await ended(db, await db.tasks.enqueue('work', null, { timeout: 300, backoff: 1, attempts: 20 }))
   await worker.stop()
+  await worker.wait()
+  assert.deepEqual([done.result, late], ['in time', 1])
+  // A machine that is busy for a moment may keep also the second run from being told in time.
+  assert.ok(done.attempt >= 2)
 })
 
 // A deployment must neither lose a task nor use up its attempts.

@@ -86,6 +86,11 @@ impl Feed {
         export("Feed.cursor", || Ok(self.following()?.changes.lock().cursor().to_owned()))
     }
 
+    /// Whether this is a forked child of the process that opened the feed.
+    fn is_foreign(&self) -> PyResult<bool> {
+        export("Feed.is_foreign", || Ok(self.following.is_foreign()))
+    }
+
     /// Ends the feed, also for whoever waits for its next change; that of its parent is none of a forked child's business.
     fn close(&self) -> PyResult<()> {
         export("Feed.close", || {

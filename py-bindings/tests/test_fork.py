@@ -19,6 +19,7 @@ IN_THE_CHILD = """
     db = kappa_core.open(path)
     db.products.create({{"id": "p", "title": "x", "price": 1}})
     store, feed, pages, batch = db.products, db.changes(), db.products.list(), db.batch().create("users", {{}})
+    held = db.changes()
     memory = kappa_core.in_memory()
     kept, kept_feed, kept_pages = memory.products, memory.changes(), memory.products.list()
     kept_batch = memory.batch().create("users", {{}})
@@ -32,6 +33,7 @@ IN_THE_CHILD = """
         filling.commit()
     walked = db.collection("many").list(page_size=10)
     walked_first = [next(walked) for _ in range(25)]
+    held_first = [next(held)["document"]["n"]]
     kappa_core.histogram(1000)
 
     async def awaited():
@@ -39,7 +41,16 @@ IN_THE_CHILD = """
         made = await other.products.create({{"title": "from a loop", "price": 1}})
         return await other.products.get(made["id"]) == made
 
+    async def first_of(changes):
+        return await anext(changes)
+
+    async def begun():
+        changes = (await aio.open(path)).changes(start="oldest")
+        assert (await anext(changes))["id"] == "p"
+        return changes
+
     assert asyncio.run(awaited())
+    awaited_held = asyncio.run(begun())
 
     def refused(call):
         try:
@@ -54,7 +65,8 @@ IN_THE_CHILD = """
         signal.alarm(30)
         for call in (kept.count, lambda: kept.get("p"), lambda: kept.create({{"title": "y", "price": 2}}),
                      lambda: next(kept_feed), lambda: next(kept_pages), kept_batch.commit, memory.info, memory.check,
-                     memory.close, lambda: next(feed), lambda: next(watched), memory.batch, memory.collections, lambda: memory.collection("x"),
+                     memory.close, lambda: next(feed), lambda: next(watched), lambda: next(held),
+                     lambda: asyncio.run(first_of(awaited_held)), memory.batch, memory.collections, lambda: memory.collection("x"),
                      kappa_core.in_memory):
             refused(call)
         assert store.count() == 2
@@ -62,7 +74,7 @@ IN_THE_CHILD = """
         made = store.create({{"title": "from the child", "price": 2}})
         behind = db.changes(after=feed.cursor)
         assert next(behind)["collection"] == "many"
-        for inherited in (feed, watched, kept_feed):
+        for inherited in (feed, watched, held, awaited_held, kept_feed):
             inherited.close()
         assert sorted(one["n"] for one in [*walked_first, *walked]) == list(range(100))
         assert made in list(pages)
@@ -72,7 +84,7 @@ IN_THE_CHILD = """
         assert asyncio.run(awaited())
         assert sum(kappa_core.histogram(1000).counts) == 1000
         again.close()
-        del store, feed, pages, batch, db, again, watched, walked, behind, memory, kept, kept_feed, kept_pages, kept_batch
+        del store, feed, pages, batch, db, again, watched, held, awaited_held, walked, behind, memory, kept, kept_feed, kept_pages, kept_batch
         gc.collect()
         print("child done", flush=True)
         {end}
@@ -82,6 +94,7 @@ IN_THE_CHILD = """
     assert db.users.count() == 1
     assert kept.count() == 0
     assert sorted(one["n"] for one in [*walked_first, *walked]) == list(range(100))
+    assert held_first + [next(held)["document"]["n"] for _ in range(99)] == list(range(100))
     assert watcher.is_alive()
     watched.close()
     watcher.join(30)

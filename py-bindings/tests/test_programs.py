@@ -50,7 +50,7 @@ def test_the_programs_of_the_readme_run(tmp_path: Path) -> None:
 
 
 def test_a_server_is_asked_as_a_directory_is(server: str) -> None:
-    with kappa_core.connect(server, token="secret", deadline=5) as db:
+    with kappa_core.connect(server, token="secret") as db:
         changes = db.changes(start="oldest")
         db.users.create({"id": "ana", "big": 2**64})
         assert next(iter(changes))["document"] == {"id": "ana", "big": 2**64}

@@ -20,10 +20,19 @@ from kappa_core import aio
 if sys.argv[2] == "none":
     sys.modules["tqdm"] = None  # As where it is not installed.
 drawn = threading.Event()
+write = sys.stderr.write
+
+def written(text):
+    if "active" in text:
+        drawn.set()
+    return write(text)
+
+sys.stderr.write = written
 
 def work(task):
     task.progress(0.5)
-    drawn.wait(1.5)
+    # So long as the bar needs to be seen; where there is none, so long as one would have come.
+    drawn.wait(float(sys.argv[3]))
     return "done"
 
 def blocking():
@@ -44,7 +53,8 @@ def drawn(way: str, tqdm: str, on_a_terminal: bool) -> str:
     ours, theirs = pty.openpty() if on_a_terminal else os.pipe()
     if on_a_terminal:
         termios.tcsetwinsize(theirs, (24, 80))
-    command = [sys.executable, "-c", PROGRAM, way, tqdm]
+    shows = on_a_terminal and tqdm == "installed"
+    command = [sys.executable, "-c", PROGRAM, way, tqdm, "60" if shows else "1.5"]
     environment = {**os.environ, "TERM": "xterm"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment

@@ -155,8 +155,10 @@ def test_a_run_that_takes_too_long_is_given_up_and_its_late_result_refused(db: k
         return "in time"
 
     with db.worker("work", handler, concurrency=2):
-        done = ended(db, db.tasks.enqueue("work", timeout="300ms", backoff="1ms")["id"])
-    assert (done["result"], done["attempt"], interrupts) == ("in time", 2, ["timed_out"])
+        done = ended(db, db.tasks.enqueue("work", timeout="300ms", backoff="1ms", attempts=20)["id"])
+    assert (done["result"], interrupts) == ("in time", ["timed_out"])
+    # A machine that is busy for a moment may keep also the second run from being told in time.
+    assert done["attempt"] >= 2
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])

@@ -68,7 +68,7 @@ pub fn create(
 
 /// Sees to it that no document has `id`.
 fn make_room(tx: &mut Transaction<'_>, scope: Scope<'_>, id: &str) -> Run<()> {
-    match find(tx, scope.catalog, id)? {
+    match find(tx, scope.catalog.number, id)? {
         Some(found) if !found.envelope.is_expired(tx.now()) => {
             let error = Error::new(ErrorKind::AlreadyExists, "there is a document with this id");
             Err(error.with("collection", scope.name).with("id", id).into())
@@ -127,9 +127,9 @@ pub fn delete(tx: &mut Transaction<'_>, wanted: &Wanted<'_>) -> Run<Answer> {
 
 /// Reads one document.
 pub fn get(tx: &mut Transaction<'_>, name: &CollectionName, id: &str) -> Run<Answer> {
-    let wanted = Wanted { collection: name, id, if_version: None };
-    let found = find_wanted(tx, &wanted)?;
-    Ok(Answer::Entry(found.map(|(_, found)| found.into_entry(id))))
+    let Some(number) = catalog::number(tx, name.as_str())? else { return Ok(Answer::Entry(None)) };
+    let found = find(tx, number, id)?.filter(|found| !found.envelope.is_expired(tx.now()));
+    Ok(Answer::Entry(found.map(|found| found.into_entry(id))))
 }
 
 /// Reads several documents.
@@ -138,8 +138,8 @@ pub fn get_many(tx: &mut Transaction<'_>, name: &CollectionName, ids: &[String])
         let error = Error::new(ErrorKind::TooLarge, "too many ids in one call");
         return Err(error.with("ids", ids.len()).with("limit", MAX_IDS).into());
     }
-    let Some(catalog) = catalog::load(tx, name.as_str())? else { return Ok(Answer::Entries(vec![None; ids.len()])) };
-    let found = get_all(tx, ids.iter().map(|id| document_key(&catalog, id)))?;
+    let Some(number) = catalog::number(tx, name.as_str())? else { return Ok(Answer::Entries(vec![None; ids.len()])) };
+    let found = get_all(tx, ids.iter().map(|id| document_key(number, id)))?;
     let mut entries = Vec::with_capacity(ids.len());
     let mut bytes = 0;
     for (id, stored) in ids.iter().zip(found) {
@@ -157,8 +157,8 @@ pub fn get_many(tx: &mut Transaction<'_>, name: &CollectionName, ids: &[String])
 
 /// Reads how many documents there are.
 pub fn count(tx: &mut Transaction<'_>, name: &CollectionName) -> Run<Answer> {
-    let Some(catalog) = catalog::load(tx, name.as_str())? else { return Ok(Answer::Count(0)) };
-    let count = tx.counter(&keys::count(catalog.number))?;
+    let Some(number) = catalog::number(tx, name.as_str())? else { return Ok(Answer::Count(0)) };
+    let count = tx.counter(&keys::count(number))?;
     Ok(Answer::Count(u64::try_from(count).unwrap_or(0)))
 }
 
@@ -174,9 +174,9 @@ impl Found {
     }
 }
 
-/// The document `id`, expired or not.
-pub fn find(tx: &mut Transaction<'_>, catalog: &Catalog, id: &str) -> Run<Option<Found>> {
-    let stored = tx.get(&document_key(catalog, id))?;
+/// The document `id` of the collection with this number, expired or not.
+pub fn find(tx: &mut Transaction<'_>, collection: u32, id: &str) -> Run<Option<Found>> {
+    let stored = tx.get(&document_key(collection, id))?;
     Ok(stored.as_ref().map(Found::decode).transpose()?)
 }
 
@@ -185,15 +185,15 @@ pub fn expire(tx: &mut Transaction<'_>, scope: Scope<'_>, id: &str, old: &Envelo
     remove(tx, scope, id, old, EventKind::Expired)
 }
 
-fn document_key(catalog: &Catalog, id: &str) -> Bytes {
+fn document_key(collection: u32, id: &str) -> Bytes {
     // No document has such an id, and the key of a shorter one is as absent as its own would be.
     let id = if keys::check_id(id).is_ok() { id } else { "" };
-    keys::document(catalog.number, id)
+    keys::document(collection, id)
 }
 
 fn find_wanted(tx: &mut Transaction<'_>, wanted: &Wanted<'_>) -> Run<Option<(Catalog, Found)>> {
     let Some(catalog) = catalog::load(tx, wanted.collection.as_str())? else { return Ok(None) };
-    let found = find(tx, &catalog, wanted.id)?.filter(|found| !found.envelope.is_expired(tx.now()));
+    let found = find(tx, catalog.number, wanted.id)?.filter(|found| !found.envelope.is_expired(tx.now()));
     Ok(found.map(|found| (catalog, found)))
 }
 

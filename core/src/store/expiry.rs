@@ -86,7 +86,7 @@ fn sweep_document(tx: &mut Transaction<'_>, entry: &Bytes) -> Run<()> {
     let (number, id) = keys::split_expiry(entry).ok_or_else(super::damaged)?;
     let name = catalog::name_of(tx, number)?.ok_or_else(super::damaged)?;
     let catalog = catalog::load(tx, name.as_str())?.ok_or_else(super::damaged)?;
-    match collection::find(tx, &catalog, id)? {
+    match collection::find(tx, catalog.number, id)? {
         Some(old) if old.envelope.is_expired(tx.now()) => {
             collection::expire(tx, Scope { name: &name, catalog: &catalog }, id, &old.envelope)
         }

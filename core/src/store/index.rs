@@ -122,7 +122,7 @@ pub fn holder(tx: &mut Transaction<'_>, scope: Scope<'_>, index: &Index, value: 
     if held_by == id {
         return Ok(Holder::Itself);
     }
-    let other = collection::find(tx, scope.catalog, held_by)?;
+    let other = collection::find(tx, scope.catalog.number, held_by)?;
     match other {
         Some(other) if !other.envelope.is_expired(tx.now()) => Ok(Holder::Other(held_by.to_owned())),
         Some(expired) => {

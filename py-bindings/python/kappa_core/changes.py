@@ -32,7 +32,8 @@ class Changes:
         return self
 
     def __next__(self) -> Change:
-        while not self._ready:
+        # What is ready in a forked child is its parent's, who gives it out: here the feed answers with its error.
+        while not self._ready or self._feed.is_foreign():
             # Who is interrupted here leaves the changes where they are: they are handed over by `take` alone.
             if not self._feed.next().wait():
                 raise StopIteration

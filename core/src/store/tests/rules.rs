@@ -17,6 +17,37 @@ fn a_created_document_can_be_read_with_the_version_it_was_answered_with() {
     partition.check();
 }
 
+/// A document that lies between those of a list and is not of it, or one that is large, must neither come up nor hide another.
+#[test]
+fn a_list_gives_its_documents_wherever_they_lie() {
+    let mut partition = Partition::new();
+    partition.call(&declare("things", &[("user", false)])).unwrap();
+    let long = "x".repeat(100_000);
+    for n in 0..60 {
+        // Most in the order of their ids; some before others that are older.
+        let id = if n % 20 == 7 { format!("a{n:02}") } else { format!("b{n:02}") };
+        let text = if n % 9 == 4 { &long } else { "" };
+        partition.call(&create("things", &format!(r#"{{"id":"{id}","user":{},"text":"{text}"}}"#, n / 3 % 5))).unwrap();
+    }
+    partition.call(&delete("things", "b30")).unwrap();
+    let ids = |wanted: &dyn Fn(u32) -> bool| -> Vec<String> {
+        let all = (0..60).filter(|n| *n != 30 && wanted(*n));
+        all.map(|n| if n % 20 == 7 { format!("a{n:02}") } else { format!("b{n:02}") }).collect()
+    };
+    for limit in [1, 2, 7, 1_000] {
+        assert_eq!(partition.ids(list("things", limit)), ids(&|_| true), "limit={limit}");
+        let backward = ListRequest { direction: Direction::Backward, ..list("things", limit) };
+        let mut expected = ids(&|_| true);
+        expected.reverse();
+        assert_eq!(partition.ids(backward), expected, "limit={limit}");
+        let mut expected: Vec<_> = (0..5).flat_map(|user| ids(&|n| n / 3 % 5 == user)).collect();
+        assert_eq!(partition.ids(by_index("things", "user", limit)), expected, "limit={limit}");
+        let backward = ListRequest { direction: Direction::Backward, ..by_index("things", "user", limit) };
+        expected.reverse();
+        assert_eq!(partition.ids(backward), expected, "limit={limit}");
+    }
+}
+
 #[test]
 fn a_new_document_with_one_index_writes_four_small_keys() {
     let mut partition = Partition::new();

@@ -29,7 +29,8 @@ class Changes:
         return self
 
     async def __anext__(self) -> Change:
-        while not self._ready:
+        # What is ready in a forked child is its parent's, who gives it out: here the feed answers with its error.
+        while not self._ready or self._feed.is_foreign():
             # Who is interrupted here leaves the changes where they are: they are handed over by `take` alone.
             if not await answer(self._feed.next()):
                 raise StopAsyncIteration
