@@ -350,6 +350,9 @@ export interface QueueSettings {
   attempts?: number | null
   backoff?: Backoff | null
   timeout?: Duration | null
+  /** Retries: `percent` of the runs that began within the last minute (10; with 100 nothing is held back), and at least
+   * `perSecond` (10). What fails beyond that is held back longer than its backoff says, at most a day. */
+  retryBudget?: { percent?: number | null; perSecond?: number | null } | null
 }
 
 /** A queue as it stands. */

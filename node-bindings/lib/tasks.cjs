@@ -15,7 +15,7 @@ const DESCRIBED = ['queue', 'params', ...NEW_TASK]
 const GATHERED = 32
 const NONE = Object.freeze({})
 const SETTINGS = [
-  'concurrency', 'rate', 'maxLength', 'keep', 'keepCount', 'keepFailed', 'attempts', 'backoff', 'timeout',
+  'concurrency', 'rate', 'maxLength', 'keep', 'keepCount', 'keepFailed', 'attempts', 'backoff', 'timeout', 'retryBudget',
 ]
 const SCHEDULE = ['cron', 'timeZone', 'task', 'misfire', 'paused']
 /** Names of documents' own within what Kappa says: what is below them keeps its names. */
@@ -99,10 +99,20 @@ class Tasks {
   }
 
   /** Brings back dead letters of a queue, oldest first; how many. */
-  redrive(queue, options) {
-    const given = ({ limit }) =>
-      JSON.stringify({ redrive: { queue: name(queue), limit: check.optionalNatural(limit, 'limit') ?? 1000 } })
-    return this.#call(options, ['limit'], given)
+  async redrive(queue, options) {
+    let redriven = 0
+    let after
+    let wanted
+    const given = ({ limit }) => {
+      wanted = check.optionalNatural(limit, 'limit') ?? 1000
+      return JSON.stringify({ redrive: { queue: name(queue), limit: wanted - redriven, after } })
+    }
+    do {
+      const step = await this.#call(options, ['limit'], given)
+      redriven += step.redriven
+      after = step.next
+    } while (after && redriven < wanted)
+    return redriven
   }
 
   /** Forgets a task that does not run; whether there was one. */
@@ -223,8 +233,9 @@ function describedText(given) {
 }
 
 function queueSettings(given) {
-  const { concurrency, rate, maxLength, keep, keepCount, keepFailed, attempts, backoff: rule, timeout } = check.options(given, SETTINGS)
+  const { concurrency, rate, maxLength, keep, keepCount, keepFailed, attempts, backoff: rule, timeout, retryBudget } = check.options(given, SETTINGS)
   const { count, per } = check.options(rate, ['count', 'per'])
+  const { percent, perSecond } = check.options(retryBudget, ['percent', 'perSecond'])
   return {
     concurrency: check.optionalNatural(concurrency, 'concurrency'),
     rate: rate === undefined || rate === null ? undefined : { count: check.natural(count, 'count'), per_ms: millis(per, 'per') },
@@ -235,6 +246,10 @@ function queueSettings(given) {
     attempts: check.optionalNatural(attempts, 'attempts'),
     backoff: backoff(rule),
     timeout_ms: millis(timeout, 'timeout'),
+    retry_budget: {
+      percent: check.optionalNatural(percent, 'percent'),
+      per_second: check.optionalNatural(perSecond, 'perSecond'),
+    },
   }
 }
 

@@ -39,12 +39,14 @@ pub enum Planted {
     LeaseOnWallClock,
     /// Counters forget what leaves a state.
     CountOnlyUp,
+    /// Whatever fails comes back when its backoff says, however much that is.
+    RetriesUnbounded,
 }
 
 #[cfg(test)]
 impl Planted {
     /// Every one of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::CompleteByIdOnly,
         Self::IgnoreToken,
         Self::RenewAfterExpiry,
@@ -63,6 +65,7 @@ impl Planted {
         Self::RenewLeavesEntry,
         Self::LeaseOnWallClock,
         Self::CountOnlyUp,
+        Self::RetriesUnbounded,
     ];
 }
 
