@@ -406,8 +406,9 @@ export declare class Tasks {
   enqueueMany(tasks: readonly NewTask[], options?: CallOptions | null): Promise<{ id: number; existing: boolean }[]>
   /** One task; null when there is none, or it is not kept any more. */
   get(id: number, options?: CallOptions | null): Promise<Task | null>
-  /** The task once it has ended; a `signal` bounds the wait. */
-  wait(id: number, options?: CallOptions | null): Promise<Task>
+  /** The task once it has ended; a `signal` bounds the wait. `progress` draws on standard error how far it is, where that is a
+   * terminal. */
+  wait(id: number, options?: ({ progress?: boolean | null } & CallOptions) | null): Promise<Task>
   /** Every task of a queue and a state, or of all. */
   list(options?: (TaskListOptions & { pageSize?: number | null }) | null): AsyncGenerator<Task, void, undefined>
   /** One page of at most 1 000 tasks. */

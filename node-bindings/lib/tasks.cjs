@@ -5,6 +5,7 @@ const { native, call, together, callNow, same } = require('./port.cjs')
 const { jsonText } = require('./text.cjs')
 const { invalid } = require('./errors.cjs')
 const check = require('./arguments.cjs')
+const { watched } = require('./progress.cjs')
 
 const NEW_TASK = [
   'kind', 'description', 'priority', 'delay', 'dueAt', 'attempts', 'backoff', 'timeout', 'unique', 'parent',
@@ -53,9 +54,13 @@ class Tasks {
     return this.#call(options, [], () => `{"get":${check.natural(id, 'the number of a task')}}`)
   }
 
-  /** The task once it has ended. */
+  /** The task once it has ended; with `progress`, how far it is is drawn where somebody waits at a terminal. */
   wait(id, options) {
-    return this.#started(options, [], (slot) => native.taskEnded(this.#native, slot, check.natural(id, 'the number of a task')))
+    const ended = this.#started(options, ['progress'], (slot, { progress }) => {
+      check.flag(progress, 'progress')
+      return native.taskEnded(this.#native, slot, check.natural(id, 'the number of a task'))
+    })
+    return options?.progress ? watched(ended, () => this.get(id)) : ended
   }
 
   /** Every task of a queue and a state, or of all, a page at a time behind the scenes. */
