@@ -4,6 +4,8 @@ mod duration;
 mod error;
 mod kappa;
 mod options;
+#[cfg(test)]
+mod planted;
 
 mod engine;
 pub mod env;

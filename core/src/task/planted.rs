@@ -89,6 +89,7 @@ mod switched {
     use std::cell::Cell;
 
     use super::Planted;
+    use crate::planted;
 
     thread_local! {
         static ACTIVE: Cell<Option<Planted>> = const { Cell::new(None) };
@@ -97,15 +98,12 @@ mod switched {
 
     /// Whether this thread runs with the bug.
     pub fn is(bug: Planted) -> bool {
-        ACTIVE.get() == Some(bug)
+        planted::is(&ACTIVE, bug)
     }
 
     /// Runs with the bug, or with none.
     pub fn with<T>(bug: Option<Planted>, run: impl FnOnce() -> T) -> T {
-        let before = ACTIVE.replace(bug);
-        let answer = run();
-        ACTIVE.set(before);
-        answer
+        planted::with(&ACTIVE, bug, run)
     }
 
     /// What a wall clock is ahead of engine time, for the bug that trusts it.

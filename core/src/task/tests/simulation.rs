@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::planted::found_by;
 use crate::task::model::{Backoff, QueueSettings, Renewal};
 use crate::task::planted::{self, Planted};
 
@@ -428,14 +429,7 @@ fn nothing_is_lost_and_nothing_stale_is_accepted() {
 fn every_planted_bug_is_noticed() {
     let mut unnoticed = Vec::new();
     for bug in Planted::ALL {
-        let noticed = (1..=6).find_map(|seed| {
-            let run = || simulate(seed, 300, Some(bug));
-            match std::panic::catch_unwind(run) {
-                Ok(Ok(())) => None,
-                Ok(Err(broken)) => Some((seed, broken)),
-                Err(_) => Some((seed, "a panic".to_owned())),
-            }
-        });
+        let noticed = (1..=6).find_map(|seed| found_by(|| simulate(seed, 300, Some(bug))).map(|broken| (seed, broken)));
         println!("bug={bug:?} noticed={noticed:?}");
         if noticed.is_none() {
             unnoticed.push(bug);
