@@ -49,7 +49,7 @@ impl Budget {
 
     /// Takes one retry out of the budget: how many milliseconds it is held back beyond its backoff.
     #[must_use]
-    pub fn take(self, rules: &RetryBudget, chance: u64, now: i64) -> (Self, u64) {
+    pub fn take(self, rules: RetryBudget, chance: u64, now: i64) -> (Self, u64) {
         if rules.percent >= ALL || planted::is(Planted::RetriesUnbounded) {
             return (self, 0);
         }
@@ -64,7 +64,7 @@ impl Budget {
     }
 
     /// The time between two retries.
-    fn interval_us(&self, rules: &RetryBudget, now: i64) -> i64 {
+    fn interval_us(&self, rules: RetryBudget, now: i64) -> i64 {
         let Self { starts, before, .. } = self.started(0, now);
         let left = u64::try_from(MINUTE_MS - now.rem_euclid(MINUTE_MS)).unwrap_or(0);
         let in_a_minute = starts + before.saturating_mul(left) / MINUTE_MS.unsigned_abs();
@@ -110,7 +110,7 @@ mod tests {
     const RULES: RetryBudget = RetryBudget { percent: 10, per_second: 10 };
 
     /// How long the last of so many retries at `now` is held back.
-    fn last_of(mut budget: Budget, retries: usize, rules: &RetryBudget, now: i64) -> u64 {
+    fn last_of(mut budget: Budget, retries: usize, rules: RetryBudget, now: i64) -> u64 {
         let mut last = 0;
         for n in 0..retries {
             (budget, last) = budget.take(rules, (n as u64) << 40, now);
@@ -121,11 +121,11 @@ mod tests {
     /// Few failures must keep their backoff, or every queue would be slower for a storm that it never sees.
     #[test]
     fn a_few_retries_are_not_held_back() {
-        assert_eq!(last_of(Budget::default(), 10, &RULES, NOW), 0);
-        assert_eq!(last_of(Budget::default(), 11, &RULES, NOW), 100);
-        let later = (0..10).fold(Budget::default(), |budget, _| budget.take(&RULES, 0, NOW).0);
-        assert_eq!(last_of(later, 5, &RULES, NOW + 500), 0, "five have flowed in again");
-        assert_eq!(last_of(later, 6, &RULES, NOW + 500), 100);
+        assert_eq!(last_of(Budget::default(), 10, RULES, NOW), 0);
+        assert_eq!(last_of(Budget::default(), 11, RULES, NOW), 100);
+        let later = (0..10).fold(Budget::default(), |budget, _| budget.take(RULES, 0, NOW).0);
+        assert_eq!(last_of(later, 5, RULES, NOW + 500), 0, "five have flowed in again");
+        assert_eq!(last_of(later, 6, RULES, NOW + 500), 100);
     }
 
     /// A busy queue may retry more than an idle one, and only as long as it is busy.
@@ -133,7 +133,7 @@ mod tests {
     fn the_budget_grows_and_shrinks_with_what_starts() {
         let busy = Budget::default().started(60_000, NOW - NOW.rem_euclid(MINUTE_MS));
         let held_back =
-            |minutes: i64| last_of(busy, 1_000, &RULES, NOW - NOW.rem_euclid(MINUTE_MS) + minutes * MINUTE_MS);
+            |minutes: i64| last_of(busy, 1_000, RULES, NOW - NOW.rem_euclid(MINUTE_MS) + minutes * MINUTE_MS);
         assert_eq!(held_back(0), 9_000, "a tenth of 1 000 starts a second");
         assert_eq!(held_back(1), 9_000, "the minute before still counts");
         assert_eq!(held_back(2), 99_000, "ten a second where nothing starts");
@@ -143,13 +143,13 @@ mod tests {
 
     #[test]
     fn nothing_is_held_back_where_all_may_be_retries_and_nothing_longer_than_a_day() {
-        assert_eq!(last_of(Budget::default(), 1_000_000, &RetryBudget { percent: 100, per_second: 1 }, NOW), 0);
+        assert_eq!(last_of(Budget::default(), 1_000_000, RetryBudget { percent: 100, per_second: 1 }, NOW), 0);
         let slow = RetryBudget { percent: 0, per_second: 1 };
         let mut budget = Budget::default();
         let mut beyond = Vec::new();
         for n in 0..90_000_u64 {
             let held_back;
-            (budget, held_back) = budget.take(&slow, n.wrapping_mul(0x9e37_79b9_7f4a_7c15), NOW);
+            (budget, held_back) = budget.take(slow, n.wrapping_mul(0x9e37_79b9_7f4a_7c15), NOW);
             assert!(held_back <= LONGEST_MS);
             if n > 86_401 {
                 beyond.push(held_back);

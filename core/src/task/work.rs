@@ -79,7 +79,7 @@ fn within_budget(tx: &mut Transaction<'_>, record: Record, chance: u64) -> Run<R
     let queue = queue::load(tx, &record.queue_name)?.ok_or_else(damaged)?;
     let before = budget::load(tx, queue.number)?;
     // Not the chance that its backoff was drawn from: the two add up.
-    let (after, held_back) = before.take(&queue.settings.retry_budget, mix(chance, 1), tx.now());
+    let (after, held_back) = before.take(queue.settings.retry_budget, mix(chance, 1), tx.now());
     if after != before {
         budget::save(tx, queue.number, &after)?;
     }
