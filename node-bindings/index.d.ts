@@ -350,6 +350,9 @@ export interface QueueSettings {
   attempts?: number | null
   backoff?: Backoff | null
   timeout?: Duration | null
+  /** Retries: `percent` of the runs that began within the last minute (10; with 100 nothing is held back), and at least
+   * `perSecond` (10). What fails beyond that is held back longer than its backoff says, at most a day. */
+  retryBudget?: { percent?: number | null; perSecond?: number | null } | null
 }
 
 /** A queue as it stands. */
@@ -403,8 +406,9 @@ export declare class Tasks {
   enqueueMany(tasks: readonly NewTask[], options?: CallOptions | null): Promise<{ id: number; existing: boolean }[]>
   /** One task; null when there is none, or it is not kept any more. */
   get(id: number, options?: CallOptions | null): Promise<Task | null>
-  /** The task once it has ended; a `signal` bounds the wait. */
-  wait(id: number, options?: CallOptions | null): Promise<Task>
+  /** The task once it has ended; a `signal` bounds the wait. `progress` draws on standard error how far it is, where that is a
+   * terminal. */
+  wait(id: number, options?: ({ progress?: boolean | null } & CallOptions) | null): Promise<Task>
   /** Every task of a queue and a state, or of all. */
   list(options?: (TaskListOptions & { pageSize?: number | null }) | null): AsyncGenerator<Task, void, undefined>
   /** One page of at most 1 000 tasks. */

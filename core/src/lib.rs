@@ -4,6 +4,8 @@ mod duration;
 mod error;
 mod kappa;
 mod options;
+#[cfg(test)]
+mod planted;
 
 mod engine;
 pub mod env;
@@ -38,8 +40,8 @@ pub use task::json::Json;
 pub use task::kinds;
 pub use task::model::{
     Backoff, Claimed, Enqueued, EnqueuedId, FailedAttempt, Lease, Misfire, NewTask, Outcome, QueueInfo, QueueSettings,
-    Rate, Readiness, Renewal, Report, Schedule, ScheduleInfo, Task, TaskId, TaskList, TaskPage, TaskState, Token,
-    Verdict, Work, Worked,
+    Rate, Readiness, Redriven, Renewal, Report, RetryBudget, Schedule, ScheduleInfo, Task, TaskId, TaskList, TaskPage,
+    TaskState, Token, Verdict, Work, Worked,
 };
 pub use task::operation::{TaskAnswer, TaskOperation};
 pub use task::runner;

@@ -5,6 +5,7 @@ const { native, call, together, callNow, same } = require('./port.cjs')
 const { jsonText } = require('./text.cjs')
 const { invalid } = require('./errors.cjs')
 const check = require('./arguments.cjs')
+const { watched } = require('./progress.cjs')
 
 const NEW_TASK = [
   'kind', 'description', 'priority', 'delay', 'dueAt', 'attempts', 'backoff', 'timeout', 'unique', 'parent',
@@ -15,7 +16,7 @@ const DESCRIBED = ['queue', 'params', ...NEW_TASK]
 const GATHERED = 32
 const NONE = Object.freeze({})
 const SETTINGS = [
-  'concurrency', 'rate', 'maxLength', 'keep', 'keepCount', 'keepFailed', 'attempts', 'backoff', 'timeout',
+  'concurrency', 'rate', 'maxLength', 'keep', 'keepCount', 'keepFailed', 'attempts', 'backoff', 'timeout', 'retryBudget',
 ]
 const SCHEDULE = ['cron', 'timeZone', 'task', 'misfire', 'paused']
 /** Names of documents' own within what Kappa says: what is below them keeps its names. */
@@ -53,9 +54,13 @@ class Tasks {
     return this.#call(options, [], () => `{"get":${check.natural(id, 'the number of a task')}}`)
   }
 
-  /** The task once it has ended. */
+  /** The task once it has ended; with `progress`, how far it is is drawn where somebody waits at a terminal. */
   wait(id, options) {
-    return this.#started(options, [], (slot) => native.taskEnded(this.#native, slot, check.natural(id, 'the number of a task')))
+    const ended = this.#started(options, ['progress'], (slot, { progress }) => {
+      check.flag(progress, 'progress')
+      return native.taskEnded(this.#native, slot, check.natural(id, 'the number of a task'))
+    })
+    return options?.progress ? watched(ended, () => this.get(id)) : ended
   }
 
   /** Every task of a queue and a state, or of all, a page at a time behind the scenes. */
@@ -99,10 +104,20 @@ class Tasks {
   }
 
   /** Brings back dead letters of a queue, oldest first; how many. */
-  redrive(queue, options) {
-    const given = ({ limit }) =>
-      JSON.stringify({ redrive: { queue: name(queue), limit: check.optionalNatural(limit, 'limit') ?? 1000 } })
-    return this.#call(options, ['limit'], given)
+  async redrive(queue, options) {
+    let redriven = 0
+    let after
+    let wanted
+    const given = ({ limit }) => {
+      wanted = check.optionalNatural(limit, 'limit') ?? 1000
+      return JSON.stringify({ redrive: { queue: name(queue), limit: wanted - redriven, after } })
+    }
+    do {
+      const step = await this.#call(options, ['limit'], given)
+      redriven += step.redriven
+      after = step.next
+    } while (after && redriven < wanted)
+    return redriven
   }
 
   /** Forgets a task that does not run; whether there was one. */
@@ -223,8 +238,9 @@ function describedText(given) {
 }
 
 function queueSettings(given) {
-  const { concurrency, rate, maxLength, keep, keepCount, keepFailed, attempts, backoff: rule, timeout } = check.options(given, SETTINGS)
+  const { concurrency, rate, maxLength, keep, keepCount, keepFailed, attempts, backoff: rule, timeout, retryBudget } = check.options(given, SETTINGS)
   const { count, per } = check.options(rate, ['count', 'per'])
+  const { percent, perSecond } = check.options(retryBudget, ['percent', 'perSecond'])
   return {
     concurrency: check.optionalNatural(concurrency, 'concurrency'),
     rate: rate === undefined || rate === null ? undefined : { count: check.natural(count, 'count'), per_ms: millis(per, 'per') },
@@ -235,6 +251,10 @@ function queueSettings(given) {
     attempts: check.optionalNatural(attempts, 'attempts'),
     backoff: backoff(rule),
     timeout_ms: millis(timeout, 'timeout'),
+    retry_budget: {
+      percent: check.optionalNatural(percent, 'percent'),
+      per_second: check.optionalNatural(perSecond, 'perSecond'),
+    },
   }
 }
 

@@ -28,6 +28,7 @@ function options(names) {
   return Object.fromEntries(given.map(([name, value]) => {
     if (name === 'backoff') return [name, backoff(value)]
     if (name === 'rate') return [name, { count: value.count, per: value.per_ms }]
+    if (name === 'retry_budget') return ['retryBudget', options(value)]
     return [camel(name.replace(/_ms$/, '')), value]
   }))
 }

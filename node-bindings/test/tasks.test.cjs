@@ -142,8 +142,9 @@ test('a batch enqueues with its documents', async (t) => {
 
 test('queues and schedules are set and listed', async (t) => {
   const db = await inMemory(t)
-  const { settings } = await db.tasks.configure('mail', { rate: { count: 5, per: '1m' }, keep: 1000, maxLength: 2 })
+  const { settings } = await db.tasks.configure('mail', { rate: { count: 5, per: '1m' }, keep: 1000, maxLength: 2, retryBudget: { percent: 20 } })
   assert.deepEqual([settings.rate, settings.keep, settings.maxLength], [{ count: 5, per: 60_000 }, 1000, 2])
+  assert.deepEqual(settings.retryBudget, { percent: 20, perSecond: 10 })
   assert.equal((await db.tasks.pause('mail')).paused, true)
   assert.equal((await db.tasks.resume('mail')).paused, false)
   const first = await db.tasks.enqueue('mail', 1, { unique: 'k', delay: '1h' })

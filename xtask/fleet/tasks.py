@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,8 @@ PAUSE = 0.5
 """Between two kills; tasks come faster than they are run, so that each kill meets some under way."""
 WITHIN = 600.0
 """What is not completed after so many seconds is stuck."""
+TOLD_WITHIN = 120.0
+"""The feed tells of all tasks within so many seconds."""
 BULK = 1_000
 
 
@@ -78,19 +81,31 @@ def owner_of(directory: Path, fleet: Fleet) -> str | None:
     return next((name for name, process in fleet.running.items() if str(process.pid) == text), None)
 
 
-def completions(db: kappa_core.Kappa) -> dict[int, int]:
+def completions(db: kappa_core.Kappa, within: float = TOLD_WITHIN) -> dict[int, int]:
     """How often the feed tells that each task was completed."""
     found: dict[int, int] = {}
     last = db.tasks.enqueue("last")["id"]
-    for change in db.changes(start="oldest"):
-        task = change["document"]
-        if change["collection"] != "kappa:tasks" or task is None:
-            continue
-        if task["id"] == last:
-            return found
-        if task["state"] == "completed":
-            found[task["id"]] = found.get(task["id"], 0) + 1
-    raise AssertionError("the feed ended too early")
+    changes = db.changes(start="oldest")
+    # Otherwise a feed that never tells of the last task would be waited for without an end.
+    late = threading.Timer(within, changes.close)
+    late.start()
+    seen = 0
+    try:
+        for change in changes:
+            seen += 1
+            task = change["document"]
+            if change["collection"] != "kappa:tasks" or task is None:
+                continue
+            if task["id"] == last:
+                return found
+            if task["state"] == "completed":
+                found[task["id"]] = found.get(task["id"], 0) + 1
+    finally:
+        late.cancel()
+    raise AssertionError(
+        f"the feed did not tell within {within:.0f} s that task {last} was enqueued; "
+        f"it told {seen} changes up to cursor {changes.cursor}, and that {len(found)} tasks were completed"
+    )
 
 
 def check(directory: Path, accounts: Path, count: int, told: str) -> None:

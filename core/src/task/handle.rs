@@ -118,13 +118,28 @@ impl Tasks {
     }
 
     /// Brings back dead letters of a queue, oldest first, at most 1 000 a call; how many. Ones whose unique key another
-    /// task has by now stay; a call passes over 20 000 of them at most.
+    /// task has by now stay, and are passed over in steps, however many they are. With fewer than `limit` none is left.
     ///
     /// # Errors
     /// `TooLarge` for a limit above 1 000.
     pub fn redrive(&self, queue: &str, limit: usize) -> Pending<u64> {
-        let operation = TaskOperation::Redrive { queue: queue.to_owned(), limit };
-        call!(self, operation, TaskAnswer::Redriven(count) => count)
+        let (this, queue) = (self.clone(), queue.to_owned());
+        Pending::new(async move {
+            let (mut redriven, mut after) = (0, None);
+            loop {
+                let left = limit.saturating_sub(usize::try_from(redriven).unwrap_or(limit));
+                let operation = TaskOperation::Redrive { queue: queue.clone(), limit: left, after };
+                let step = match this.call(operation).await? {
+                    TaskAnswer::Redriven(step) => step,
+                    other => return Err(unexpected(&Answer::Task(other))),
+                };
+                redriven += step.redriven;
+                after = step.next;
+                if after.is_none() || redriven >= limit as u64 {
+                    return Ok(redriven);
+                }
+            }
+        })
     }
 
     /// Forgets a task; whether there was one.

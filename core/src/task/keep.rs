@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::partition::{Run, Transaction};
 
 use super::model::{
-    Claimed, Enqueued, EnqueuedId, Lease, NewTask, QueueSettings, Renewal, Task, TaskId, Verdict, Worked,
+    Claimed, Enqueued, EnqueuedId, Lease, NewTask, QueueSettings, Redriven, Renewal, Task, TaskId, Verdict, Worked,
 };
 use super::operation::{TaskAnswer, TaskOperation};
 use super::{damaged, queue, schedule, step, tasks, work};
@@ -28,12 +28,14 @@ pub enum Kept {
     Progress(Renewal),
     /// Of `Remove` and `RemoveSchedule`.
     Removed(bool),
-    /// Of `Redrive`.
+    /// Of `Redrive`, as it was kept before a redrive had steps.
     Redriven(u64),
     /// Of what runs in steps.
     More(bool),
     /// Given afresh.
     Again,
+    /// Of `Redrive`.
+    RedriveStep(Redriven),
 }
 
 /// What is kept of `answer`.
@@ -53,7 +55,7 @@ pub fn keep(answer: &TaskAnswer) -> Kept {
         TaskAnswer::Renewed(renewals) => Kept::Renewed(renewals.clone()),
         TaskAnswer::Progress(renewal) => Kept::Progress(*renewal),
         TaskAnswer::Removed(removed) => Kept::Removed(*removed),
-        TaskAnswer::Redriven(count) => Kept::Redriven(*count),
+        TaskAnswer::Redriven(step) => Kept::RedriveStep(step.clone()),
         TaskAnswer::More(more) => Kept::More(*more),
         TaskAnswer::Task(_)
         | TaskAnswer::Page(_)
@@ -99,7 +101,8 @@ pub fn replay(tx: &mut Transaction<'_>, operation: &TaskOperation, kept: Kept) -
         Kept::Renewed(renewals) => TaskAnswer::Renewed(renewals),
         Kept::Progress(renewal) => TaskAnswer::Progress(renewal),
         Kept::Removed(removed) => TaskAnswer::Removed(removed),
-        Kept::Redriven(count) => TaskAnswer::Redriven(count),
+        Kept::Redriven(redriven) => TaskAnswer::Redriven(Redriven { redriven, next: None }),
+        Kept::RedriveStep(step) => TaskAnswer::Redriven(step),
         Kept::More(more) => TaskAnswer::More(more),
         Kept::Again => match operation {
             TaskOperation::Configure { queue, .. } | TaskOperation::Pause { queue, .. } => queue::describe(tx, queue)?,

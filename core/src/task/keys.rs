@@ -24,6 +24,7 @@ const RATE: u8 = 0x4e;
 const OPENED: u8 = 0x4f;
 const SCHEDULE: u8 = 0x50;
 const SLOT: u8 = 0x51;
+const RETRIES: u8 = 0x52;
 
 /// Bytes of the time or rank and the task at the end of an index entry.
 const PLACE: usize = 16;
@@ -182,6 +183,11 @@ pub fn trimmed(queue: u16, state: TaskState) -> Bytes {
 /// How much of a queue's rate is used.
 pub fn rate(queue: u16) -> Bytes {
     key(RATE, &[&queue.to_be_bytes()])
+}
+
+/// How much of a queue's retry budget is used.
+pub fn retries(queue: u16) -> Bytes {
+    key(RETRIES, &[&queue.to_be_bytes()])
 }
 
 /// When the partition was opened, and by whom.

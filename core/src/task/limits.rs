@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::model::{Backoff, NewTask, QueueSettings};
+use super::model::{Backoff, NewTask, QueueSettings, RetryBudget};
 
 /// A queue, kind or schedule is named by at most this many bytes.
 pub const MAX_NAME_BYTES: usize = 64;
@@ -85,6 +85,11 @@ pub fn check_settings(settings: &QueueSettings) -> Result<()> {
         && (!(1..=1_000_000).contains(&rate.count) || !(1..=DAY_MS).contains(&rate.per_ms))
     {
         return Err(Error::invalid("a rate is 1 to 1 000 000 starts in 1 ms to a day"));
+    }
+    let RetryBudget { percent, per_second } = settings.retry_budget;
+    if percent > 100 || !(1..=1_000_000).contains(&per_second) {
+        let error = Error::invalid("a retry budget is 0 to 100 percent, and at least 1 to 1 000 000 a second");
+        return Err(error.with("percent", percent).with("per_second", per_second));
     }
     if settings.keep_ms.max(settings.keep_failed_ms) > MAX_DELAY_MS {
         return Err(Error::invalid("tasks are kept at most ten years"));

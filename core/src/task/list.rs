@@ -65,7 +65,7 @@ pub fn page(tx: &mut Transaction<'_>, wanted: &TaskList) -> Run<TaskAnswer> {
 }
 
 /// What of range number `n` lies behind the cursor; none when nothing does.
-fn behind(range: KeyRange, n: usize, after: &(usize, Vec<u8>)) -> Option<KeyRange> {
+pub fn behind(range: KeyRange, n: usize, after: &(usize, Vec<u8>)) -> Option<KeyRange> {
     match n.cmp(&after.0) {
         std::cmp::Ordering::Less => None,
         std::cmp::Ordering::Greater => Some(range),
@@ -76,8 +76,8 @@ fn behind(range: KeyRange, n: usize, after: &(usize, Vec<u8>)) -> Option<KeyRang
     }
 }
 
-/// The number of the range, and the key in it.
-fn encode(n: usize, key: &[u8]) -> String {
+/// The cursor of a range's number, and the key in it.
+pub fn encode(n: usize, key: &[u8]) -> String {
     let n = u32::try_from(n).expect("there are few queues");
     let mut bytes = vec![FORM];
     bytes.extend_from_slice(&n.to_be_bytes());
@@ -86,7 +86,11 @@ fn encode(n: usize, key: &[u8]) -> String {
     BASE64URL_NOPAD.encode(&bytes)
 }
 
-fn decode(text: &str) -> Result<(usize, Vec<u8>)> {
+/// What [`encode`] wrote.
+///
+/// # Errors
+/// `InvalidInput` for any other text.
+pub fn decode(text: &str) -> Result<(usize, Vec<u8>)> {
     let malformed = || Error::invalid("not a cursor of a list of tasks");
     let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| malformed())?;
     let (content, sum) = bytes.split_last_chunk::<4>().ok_or_else(malformed)?;

@@ -9,6 +9,7 @@ pub mod record;
 pub mod runner;
 pub mod worker;
 
+mod budget;
 mod cron;
 mod era;
 mod front;
@@ -53,7 +54,7 @@ pub fn run(operation: &TaskOperation, tx: &mut Transaction<'_>) -> Run<TaskAnswe
         TaskOperation::Progress { lease, progress } => work::progress(tx, lease, *progress),
         TaskOperation::Cancel(id) => tasks::cancel(tx, *id),
         TaskOperation::Retry(id) => tasks::retry(tx, *id),
-        TaskOperation::Redrive { queue, limit } => tasks::redrive(tx, queue, *limit),
+        TaskOperation::Redrive { queue, limit, after } => tasks::redrive(tx, queue, *limit, after.as_deref()),
         TaskOperation::Remove(id) => tasks::remove(tx, *id),
         TaskOperation::Drain { queue } => tasks::drain(tx, queue),
         TaskOperation::Queues => queue::describe_all(tx),

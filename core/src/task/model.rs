@@ -394,6 +394,23 @@ pub struct Rate {
     pub per_ms: u64,
 }
 
+/// How many runs may be retries. What fails beyond that is held back longer than its backoff says, at most a day, so that
+/// tasks which failed together come back evenly and leave room for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryBudget {
+    /// This share of the runs that began within the last minute, in percent; with 100 nothing is held back.
+    pub percent: u32,
+    /// At least so many a second: 1 to 1 000 000.
+    pub per_second: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self { percent: 10, per_second: 10 }
+    }
+}
+
 /// What holds for a queue. Writing it sets all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -416,6 +433,8 @@ pub struct QueueSettings {
     pub backoff: Backoff,
     /// How long one run may take, where the task does not say it itself.
     pub timeout_ms: u64,
+    /// How many runs may be retries.
+    pub retry_budget: RetryBudget,
 }
 
 impl Default for QueueSettings {
@@ -431,6 +450,7 @@ impl Default for QueueSettings {
             attempts: 5,
             backoff: Backoff::default(),
             timeout_ms: 15 * 60 * 1_000,
+            retry_budget: RetryBudget::default(),
         }
     }
 }
@@ -483,6 +503,15 @@ pub struct TaskPage {
     /// their leases end, and ended ones as they ended.
     pub tasks: Vec<Task>,
     /// Where the next page starts; none when this was the last.
+    pub next: Option<String>,
+}
+
+/// What a step of a redrive did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redriven {
+    /// How many dead letters came back.
+    pub redriven: u64,
+    /// Where the next step goes on; none when nothing is behind.
     pub next: Option<String>,
 }
 

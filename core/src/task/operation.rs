@@ -6,7 +6,7 @@ use crate::engine::Growth;
 use crate::error::{Error, ErrorKind, Result};
 
 use super::model::{
-    Enqueued, EnqueuedId, Lease, NewTask, Outcome, QueueInfo, QueueSettings, Readiness, Renewal, Schedule,
+    Enqueued, EnqueuedId, Lease, NewTask, Outcome, QueueInfo, QueueSettings, Readiness, Redriven, Renewal, Schedule,
     ScheduleInfo, Task, TaskId, TaskList, TaskPage, Work, Worked,
 };
 
@@ -47,12 +47,16 @@ pub enum TaskOperation {
     Cancel(TaskId),
     /// Brings a task back that failed for good or was cancelled, or lets a delayed one run at once.
     Retry(TaskId),
-    /// Brings back at most so many dead letters of a queue, oldest first; 1 000 at most.
+    /// Brings back at most so many dead letters of a queue, oldest first; 1 000 at most. One step: it looks at a bounded number
+    /// of them.
     Redrive {
         /// Which queue.
         queue: String,
         /// How many.
         limit: usize,
+        /// Behind the ones that a step before looked at: its cursor.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
     },
     /// Forgets a task that does not run.
     Remove(TaskId),
@@ -147,8 +151,8 @@ pub enum TaskAnswer {
     Progress(Renewal),
     /// Of `Remove` and `RemoveSchedule`: whether there was one.
     Removed(bool),
-    /// Of `Redrive`: how many came back.
-    Redriven(u64),
+    /// Of `Redrive`.
+    Redriven(Redriven),
     /// Of `Queue`, `Configure` and `Pause`.
     Queue(Box<QueueInfo>),
     /// Of `Queues`.

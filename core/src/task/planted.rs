@@ -39,12 +39,14 @@ pub enum Planted {
     LeaseOnWallClock,
     /// Counters forget what leaves a state.
     CountOnlyUp,
+    /// Whatever fails comes back when its backoff says, however much that is.
+    RetriesUnbounded,
 }
 
 #[cfg(test)]
 impl Planted {
     /// Every one of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::CompleteByIdOnly,
         Self::IgnoreToken,
         Self::RenewAfterExpiry,
@@ -63,6 +65,7 @@ impl Planted {
         Self::RenewLeavesEntry,
         Self::LeaseOnWallClock,
         Self::CountOnlyUp,
+        Self::RetriesUnbounded,
     ];
 }
 
@@ -86,6 +89,7 @@ mod switched {
     use std::cell::Cell;
 
     use super::Planted;
+    use crate::planted;
 
     thread_local! {
         static ACTIVE: Cell<Option<Planted>> = const { Cell::new(None) };
@@ -94,15 +98,12 @@ mod switched {
 
     /// Whether this thread runs with the bug.
     pub fn is(bug: Planted) -> bool {
-        ACTIVE.get() == Some(bug)
+        planted::is(&ACTIVE, bug)
     }
 
     /// Runs with the bug, or with none.
     pub fn with<T>(bug: Option<Planted>, run: impl FnOnce() -> T) -> T {
-        let before = ACTIVE.replace(bug);
-        let answer = run();
-        ACTIVE.set(before);
-        answer
+        planted::with(&ACTIVE, bug, run)
     }
 
     /// What a wall clock is ahead of engine time, for the bug that trusts it.

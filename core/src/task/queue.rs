@@ -12,7 +12,9 @@ use super::operation::TaskAnswer;
 use super::record::Record;
 use super::{front, keys, limits, tasks};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The form before there was a budget of retries, which stood at its end.
+const WITHOUT_BUDGET: u8 = 1;
 
 /// A queue as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +74,9 @@ pub fn configure(tx: &mut Transaction<'_>, name: &str, settings: &QueueSettings)
     let queue = load_or_add(tx, name)?;
     let queue = Queue { settings: settings.clone(), ..queue };
     save(tx, name, &queue)?;
-    // A new rate begins with all of its starts.
+    // A new rate begins with all of its starts, a new budget without what an older one is behind.
     tx.delete(keys::rate(queue.number))?;
+    tx.delete(keys::retries(queue.number))?;
     Ok(TaskAnswer::Queue(Box::new(info(tx, name, queue)?)))
 }
 
@@ -150,10 +153,48 @@ fn save(tx: &mut Transaction<'_>, name: &str, queue: &Queue) -> Run<()> {
 fn decode(bytes: &[u8]) -> Result<Queue> {
     match bytes.split_first() {
         Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| damaged().caused_by(error)),
+        Some((&WITHOUT_BUDGET, rest)) => upgraded(rest),
         _ => Err(damaged()),
     }
 }
 
+fn upgraded(rest: &[u8]) -> Result<Queue> {
+    let budget =
+        postcard::to_extend(&QueueSettings::default().retry_budget, Vec::new()).expect("a budget has a binary form");
+    postcard::from_bytes(&[rest, &budget].concat()).map_err(|error| damaged().caused_by(error))
+}
+
 fn damaged() -> Error {
     Error::new(ErrorKind::Damaged, "what is known about a queue cannot be read; restore a backup")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::model::{Backoff, Rate, RetryBudget};
+
+    /// A database of before must not lose what its queues were configured with.
+    #[test]
+    fn a_queue_without_a_budget_of_retries_gets_the_default() {
+        // Number 7, paused, concurrency 4, rate 5 in 1 000 ms, no length, kept 60 s and 10, dead letters 90 s, 3 attempts,
+        // a fixed backoff of 50 ms, a timeout of 200 ms.
+        let before = [1, 7, 1, 1, 4, 1, 5, 0xe8, 7, 0, 0xe0, 0xd4, 3, 10, 0x90, 0xbf, 5, 3, 1, 50, 0xc8, 1];
+        let settings = QueueSettings {
+            concurrency: Some(4),
+            rate: Some(Rate { count: 5, per_ms: 1_000 }),
+            max_length: None,
+            keep_ms: 60_000,
+            keep_count: 10,
+            keep_failed_ms: 90_000,
+            attempts: 3,
+            backoff: Backoff::Fixed { ms: 50 },
+            timeout_ms: 200,
+            retry_budget: RetryBudget::default(),
+        };
+        let queue = Queue { number: 7, paused: true, settings };
+        assert_eq!(decode(&before).unwrap(), queue);
+        let now = postcard::to_extend(&queue, vec![VERSION]).unwrap();
+        assert_eq!(decode(&now).unwrap(), queue);
+        assert_eq!(decode(&[3]).unwrap_err().kind(), ErrorKind::Damaged);
+    }
 }

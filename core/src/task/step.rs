@@ -179,6 +179,12 @@ pub fn report(mut record: Record, lease: &Lease, outcome: &Outcome, at: (&Era, i
     (record, Verdict::Accepted(state))
 }
 
+/// Lets a task that is to run again wait so much longer than its backoff says.
+pub fn hold_back(record: Record, ms: u64, now: i64) -> Record {
+    let due = record.due.saturating_add_unsigned(ms);
+    wait_until(record, due, now)
+}
+
 /// Takes a task back whose lease has ended; none when it has not.
 pub fn expire(mut record: Record, era: &Era, now: i64) -> Option<Record> {
     let held = record.lease.filter(|_| record.state == TaskState::Active)?;

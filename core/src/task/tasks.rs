@@ -7,20 +7,22 @@ use crate::error::{Error, ErrorKind};
 use crate::partition::{Halt, Run, Transaction};
 
 use super::json::Json;
-use super::model::{Enqueued, EnqueuedId, NewTask, Task, TaskId, TaskState};
+use super::model::{Enqueued, EnqueuedId, NewTask, Redriven, Task, TaskId, TaskState};
 use super::operation::TaskAnswer;
 use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::{Params, Record};
-use super::{damaged, front, keys, limits, step};
+use super::{damaged, front, keys, limits, list, step};
 
 /// Ids carry their partition in so many of their lowest values; a database has one partition.
 const PARTITIONS_IN_ID: u64 = 1_024;
 const PARTITION: u64 = 0;
 /// A step of draining or redriving ends once it has written this much.
 const STEP_BYTES: usize = 256 << 10;
-/// One call looks at so many dead letters, whatever becomes of them: everybody else waits meanwhile.
-const MOST_LOOKED_AT: usize = 20 * limits::MAX_TASKS;
+/// The range in the cursors of a redrive: there is one only.
+const LETTERS: usize = 0;
+/// One step looks at so many dead letters, whatever becomes of them: everybody else waits meanwhile.
+const MOST_LOOKED_AT: usize = 5 * limits::MAX_TASKS;
 
 /// The task `id`.
 pub fn load(tx: &mut Transaction<'_>, id: TaskId) -> Run<Option<Record>> {
@@ -235,33 +237,44 @@ pub fn remove(tx: &mut Transaction<'_>, id: TaskId) -> Run<TaskAnswer> {
     Ok(TaskAnswer::Removed(true))
 }
 
-/// Brings back dead letters of a queue, oldest first; those whose unique key another task has by now stay.
-pub fn redrive(tx: &mut Transaction<'_>, name: &str, limit: usize) -> Run<TaskAnswer> {
+/// Brings back some dead letters of a queue, oldest first, behind a cursor; those whose unique key another task has by now stay.
+pub fn redrive(tx: &mut Transaction<'_>, name: &str, limit: usize, after: Option<&str>) -> Run<TaskAnswer> {
     limits::check_many(limit)?;
-    let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::Redriven(0)) };
-    let mut letters = keys::entries(queue.number, TaskState::Failed);
-    let (mut redriven, mut looked_at) = (0, 0);
+    let after = after.map(list::decode).transpose()?;
+    let mut step = Redriven::default();
+    let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::Redriven(step)) };
+    let letters = keys::entries(queue.number, TaskState::Failed);
+    let mut letters = match &after {
+        Some(after) => {
+            list::behind(letters, LETTERS, after).ok_or_else(|| Error::invalid("not a cursor of a redrive"))?
+        }
+        None => letters,
+    };
+    let mut looked_at = 0;
     // Those that stay must not keep the ones behind them.
-    while redriven < limit && looked_at < MOST_LOOKED_AT {
+    loop {
         let found = tx.scan(&letters, Direction::Forward, limits::MAX_TASKS)?;
-        let Some(last) = found.last() else { break };
+        if found.is_empty() {
+            step.next = None;
+            return Ok(TaskAnswer::Redriven(step));
+        }
         for entry in &found {
-            if redriven == limit || tx.written() >= STEP_BYTES {
-                return Ok(TaskAnswer::Redriven(redriven as u64));
+            if step.redriven == limit as u64 || looked_at == MOST_LOOKED_AT || tx.written() >= STEP_BYTES {
+                return Ok(TaskAnswer::Redriven(step));
             }
             let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
             match retry(tx, id) {
-                Ok(TaskAnswer::Changed { changed: true, .. }) => redriven += 1,
+                Ok(TaskAnswer::Changed { changed: true, .. }) => step.redriven += 1,
                 Err(Halt::Refused(error)) if error.kind() == ErrorKind::AlreadyExists => {}
                 other => {
                     other?;
                 }
             }
+            looked_at += 1;
+            letters.start = front::behind(&entry.key);
+            step.next = Some(list::encode(LETTERS, &entry.key));
         }
-        looked_at += found.len();
-        letters.start = front::behind(&last.key);
     }
-    Ok(TaskAnswer::Redriven(redriven as u64))
 }
 
 /// Cancels some of what waits or is delayed.

@@ -15,7 +15,7 @@ use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era, Grant};
-use super::{damaged, era, keys, limits, tasks};
+use super::{budget, damaged, era, keys, limits, tasks};
 
 /// A claim ends once its operation has written this much, well below what one may,
 const CLAIM_BYTES: usize = 512 << 10;
@@ -64,11 +64,26 @@ pub fn work(tx: &mut Transaction<'_>, work: &Work, seed: u64) -> Run<TaskAnswer>
 fn report(tx: &mut Transaction<'_>, report: &Report, era: &Era, chance: u64) -> Run<Verdict> {
     let id = report.lease.task;
     let Some(old) = tasks::load(tx, id)? else { return Ok(Verdict::Stale) };
-    let (new, verdict) = step::report(old.clone(), &report.lease, &report.outcome, (era, tx.now()), chance);
+    let (mut new, verdict) = step::report(old.clone(), &report.lease, &report.outcome, (era, tx.now()), chance);
+    if matches!(report.outcome, Outcome::Failed { .. }) && verdict != Verdict::Stale && !new.state.is_final() {
+        new = within_budget(tx, new, chance)?;
+    }
     if verdict != Verdict::Stale {
         place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
     }
     Ok(verdict)
+}
+
+/// The task that is to be tried again, when its queue's budget of retries lets it.
+fn within_budget(tx: &mut Transaction<'_>, record: Record, chance: u64) -> Run<Record> {
+    let queue = queue::load(tx, &record.queue_name)?.ok_or_else(damaged)?;
+    let before = budget::load(tx, queue.number)?;
+    // Not the chance that its backoff was drawn from: the two add up.
+    let (after, held_back) = before.take(queue.settings.retry_budget, mix(chance, 1), tx.now());
+    if after != before {
+        budget::save(tx, queue.number, &after)?;
+    }
+    Ok(if held_back == 0 { record } else { step::hold_back(record, held_back, tx.now()) })
 }
 
 /// A claim on its way through the queues it names.
@@ -121,7 +136,12 @@ impl Claiming<'_> {
             front.first = front::behind(&entry.key);
         }
         front::save(tx, number, &front)?;
-        rate.use_up(tx, number, self.claimed.len() - before)
+        let started = self.claimed.len() - before;
+        if started > 0 {
+            let budget = budget::load(tx, number)?.started(started, tx.now());
+            budget::save(tx, number, &budget)?;
+        }
+        rate.use_up(tx, number, started)
     }
 
     fn claim(&mut self, tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<()> {

@@ -37,20 +37,25 @@ pub struct Drained {
 }
 
 /// How many dead letters to bring back.
-#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct RedriveQuery {
     /// At most so many, oldest first: 1 000 at most, and where none is given.
     #[param(required = false, minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
+    /// The `next` of the answer before, to go on behind what it looked at.
+    #[param(required = false)]
+    pub after: Option<String>,
 }
 
-/// How many dead letters came back.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+/// What came of a redrive.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Redriven {
-    /// So many.
+    /// So many dead letters came back.
     redriven: u64,
+    /// Where to go on; none when nothing is behind. An answer may have fewer than were asked for although more are left.
+    next: Option<String>,
 }
 
 /// The queue that a path names, decoded.
@@ -138,20 +143,21 @@ pub async fn drain(State(app): State<App>, QueuePath(queue): QueuePath) -> Resul
 
 /// Brings dead letters back.
 ///
-/// Oldest first, each with all of its attempts. Ones whose unique key another task has by now stay.
+/// Oldest first, each with all of its attempts. Ones whose unique key another task has by now stay. A call looks at a bounded
+/// number: for all of them ask again with `after` until there is no `next`.
 #[utoipa::path(post, path = "/v1/queues/{queue}/redrive", tag = "queues", operation_id = "redrive_queue",
     params(("queue" = String, Path, description = "The queue"), RedriveQuery),
-    responses((status = 200, description = "How many came back", body = Redriven), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "How many came back, and where to go on", body = Redriven), (status = "4XX", description = "Refused: the problem says why", body = Problem, content_type = "application/problem+json")))]
 pub async fn redrive(
     State(app): State<App>,
     QueuePath(queue): QueuePath,
     Params(query): Params<RedriveQuery>,
 ) -> Result<Response, Problem> {
-    let operation = TaskOperation::Redrive { queue, limit: query.limit.unwrap_or(REDRIVEN) };
-    let TaskAnswer::Redriven(redriven) = app.task_call(operation, CallOptions::default()).await? else {
+    let operation = TaskOperation::Redrive { queue, limit: query.limit.unwrap_or(REDRIVEN), after: query.after };
+    let TaskAnswer::Redriven(step) = app.task_call(operation, CallOptions::default()).await? else {
         return unexpected();
     };
-    answer(&Redriven { redriven })
+    answer(&Redriven { redriven: step.redriven, next: step.next })
 }
 
 async fn info(app: &App, operation: TaskOperation) -> Result<Response, Problem> {

@@ -250,6 +250,17 @@ pub struct Rate {
     pub per_ms: u64,
 }
 
+/// How many runs may be retries. What fails beyond that is held back longer than its backoff says, at most a day.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RetryBudget {
+    /// This share of the runs that began within the last minute, in percent; with 100 nothing is held back.
+    #[schema(required = false)]
+    pub percent: u32,
+    /// At least so many a second: 1 to 1 000 000.
+    #[schema(required = false)]
+    pub per_second: u32,
+}
+
 /// What holds for a queue. Writing it sets all of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct QueueSettings {
@@ -280,6 +291,9 @@ pub struct QueueSettings {
     /// How long one run may take, where the task does not say it itself.
     #[schema(required = false)]
     pub timeout_ms: u64,
+    /// How many runs may be retries.
+    #[schema(required = false)]
+    pub retry_budget: RetryBudget,
 }
 
 /// A queue as it stands.

@@ -38,8 +38,16 @@ impl Queue<'_> {
             }
             "remove" => self.delete(&format!("/v1/tasks/{}", id())),
             "redrive" => {
-                let limit = with.get("limit").map_or(String::new(), |limit| format!("?limit={limit}"));
-                Ok(self.post(&of_queue(&format!("/redrive{limit}")))?["redriven"].take())
+                let limit = with.get("limit").map_or(1_000, |limit| limit.as_u64().unwrap());
+                let (mut redriven, mut after) = (0, String::new());
+                loop {
+                    let step = self.post(&of_queue(&format!("/redrive?limit={}{after}", limit - redriven)))?;
+                    redriven += step["redriven"].as_u64().unwrap();
+                    match step["next"].as_str() {
+                        Some(next) if redriven < limit => after = format!("&after={next}"),
+                        _ => return Ok(Value::from(redriven)),
+                    }
+                }
             }
             "queues" => Ok(answer(self.client.get("/v1/queues"))?["items"].take()),
             "queue" => answer(self.client.get(&of_queue(""))),

@@ -215,7 +215,7 @@ fn queues_are_paused_drained_and_dead_letters_come_back() {
     let report = json!({"reports": [{"lease": lease, "outcome": {"failed": {"error": "no"}}}]});
     assert_eq!(post(client, "/v1/work/complete", &report)["verdicts"], json!([{"accepted": "failed"}]));
     assert_eq!(client.get("/v1/queues/mail").json()["failed"], 1);
-    assert_eq!(post(client, "/v1/queues/mail/redrive?limit=5", &json!({})), json!({"redriven": 1}));
+    assert_eq!(post(client, "/v1/queues/mail/redrive?limit=5", &json!({})), json!({"redriven": 1, "next": null}));
     let path = format!("/v1/tasks/{}", task["id"]);
     assert_eq!(client.get(&path).json()["state"], "waiting");
     assert_eq!(post(client, "/v1/queues/mail/drain", &json!({})), json!({"done": true}));

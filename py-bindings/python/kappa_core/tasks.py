@@ -243,7 +243,13 @@ class Tasks:
 
     def redrive(self, queue: str, limit: int = 1000) -> int:
         """Brings back dead letters of a queue, oldest first; how many."""
-        return cast(int, self._call("redrive", {"queue": queue, "limit": limit}))
+        left, redriven, after = limit, 0, None
+        while True:
+            step = self._call("redrive", {"queue": queue, "limit": left, "after": after})
+            redriven, after = redriven + step["redriven"], step["next"]
+            left = limit - redriven
+            if after is None or left <= 0:
+                return cast(int, redriven)
 
     def remove(self, id: int) -> bool:
         """Forgets a task that does not run; whether there was one."""
@@ -270,12 +276,15 @@ class Tasks:
         attempts: int | None = None,
         backoff: Backoff | None = None,
         timeout: Duration | None = None,
+        retry_budget: Mapping[str, int] | None = None,
     ) -> QueueInfo:
         """Sets what holds for a queue, all of it: what is not given is as it is for a new queue.
 
         concurrency: tasks that run at the same time, over all workers. rate: so many starts in so long.
         max_length: tasks that may wait; one more raises ``OverloadedError``. keep, keep_count, keep_failed: how long
-        ended tasks are kept, how many of them, and how long dead letters.
+        ended tasks are kept, how many of them, and how long dead letters. retry_budget: ``percent`` of the runs that
+        began within the last minute may be retries (10; with 100 nothing is held back), and at least ``per_second`` (10);
+        what fails beyond that is held back longer than its backoff says, at most a day.
         """
         given = {
             "concurrency": concurrency,
@@ -287,6 +296,7 @@ class Tasks:
             "attempts": attempts,
             "backoff": backoff,
             "timeout": timeout,
+            "retry_budget": retry_budget,
         }
         return cast(QueueInfo, self._call("configure", {"queue": queue, "settings": settings(given)}))
 

@@ -35,6 +35,7 @@ __all__ = [
     "QueueInfo",
     "QueueSettings",
     "Rate",
+    "RetryBudget",
     "Schedule",
     "ScheduleInfo",
     "Task",
@@ -285,6 +286,13 @@ class Rate(TypedDict):
     per_ms: int
 
 
+class RetryBudget(TypedDict):
+    """How many runs may be retries."""
+
+    percent: int
+    per_second: int
+
+
 class QueueSettings(TypedDict):
     """What holds for a queue."""
 
@@ -297,6 +305,7 @@ class QueueSettings(TypedDict):
     attempts: int
     backoff: dict[str, Any]
     timeout_ms: int
+    retry_budget: RetryBudget
 
 
 class QueueInfo(TypedDict):

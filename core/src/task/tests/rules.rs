@@ -142,30 +142,6 @@ fn a_dead_letter_comes_back_with_payload_history_and_key() {
     bench.check_all();
 }
 
-/// Dead letters whose unique key another task has stay; the ones behind them must come back all the same.
-#[test]
-fn a_redrive_goes_past_dead_letters_that_must_stay() {
-    let mut bench = Bench::fast();
-    let keyed = NewTask { attempts: Some(1), unique: Some("k".into()), ..mail("1") };
-    let fail = |bench: &mut Bench, new: NewTask| {
-        let id = bench.enqueue(new).task.id;
-        let lease = bench.claim(1)[0].lease;
-        let _ = bench.fail(lease);
-        id
-    };
-    for _ in 0..1_001 {
-        fail(&mut bench, keyed.clone());
-    }
-    let free = fail(&mut bench, NewTask { unique: None, ..keyed.clone() });
-    let holder = bench.enqueue(NewTask { delay_ms: Some(1_000), ..keyed });
-    assert!(!holder.existing);
-    let redrive = TaskOperation::Redrive { queue: "mail".into(), limit: 5 };
-    assert_eq!(bench.call(&redrive).unwrap(), TaskAnswer::Redriven(1));
-    assert_eq!((bench.state(free), bench.queue().failed), (TaskState::Waiting, 1_001));
-    assert_eq!(bench.call(&redrive).unwrap(), TaskAnswer::Redriven(0));
-    bench.check_all();
-}
-
 /// Conformance 10: as long as a task with the key has not ended, there is one.
 #[test]
 fn a_unique_key_is_held_until_its_task_ends() {

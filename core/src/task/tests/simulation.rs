@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::planted::found_by;
 use crate::task::model::{Backoff, QueueSettings, Renewal};
 use crate::task::planted::{self, Planted};
 
@@ -64,7 +65,7 @@ impl World {
         let mut bench = Bench::fast();
         let settings =
             QueueSettings { keep_count: 1_000_000, keep_ms: 366 * 24 * 3_600_000, ..QueueSettings::default() };
-        for queue in QUEUES {
+        for queue in QUEUES.into_iter().chain(["storm"]) {
             let configure = TaskOperation::Configure { queue: queue.into(), settings: settings.clone() };
             bench.call(&configure).unwrap();
         }
@@ -94,6 +95,7 @@ impl World {
                 self.bench.check()?;
             }
         }
+        self.storm()?;
         self.settle()
     }
 
@@ -151,7 +153,8 @@ impl World {
     }
 
     fn claim(&mut self, most: usize) -> Checked {
-        let work = Work { worker: "w".into(), queues: QUEUES.map(String::from).into(), claim: most, ..Work::default() };
+        let queues = QUEUES.into_iter().chain(["storm"]).map(String::from).collect();
+        let work = Work { worker: "w".into(), queues, claim: most, ..Work::default() };
         let claimed = self.bench.work(work).claimed;
         // An answer that is lost leaves a lease that nobody knows of.
         let lost = self.chance(5);
@@ -342,6 +345,29 @@ impl World {
         Ok(())
     }
 
+    /// Many tasks fail at once; whatever their backoff, not more of them come back a second than the budget lets.
+    fn storm(&mut self) -> Checked {
+        const TASKS: usize = 120;
+        let queue = "storm".to_owned();
+        for _ in 0..TASKS {
+            let backoff = Some(Backoff::Exponential { base_ms: 100, cap_ms: 100 });
+            let id = self.bench.enqueue(NewTask { backoff, ..NewTask::new(queue.clone(), Json::null()) }).task.id;
+            self.known.insert(id, Known { attempts: 5, ..Known::default() });
+        }
+        let claimed = self.bench.work(Work { queues: vec![queue], claim: TASKS, ..Work::default() }).claimed;
+        ensure(claimed.len() == TASKS, || "a new queue gives out all that it has".to_owned())?;
+        let mut comes_back = BTreeMap::<i64, usize>::new();
+        for Claimed { task, lease, expires_at } in claimed {
+            let known = self.known.get_mut(&task.id).expect("it was enqueued");
+            (known.claims, known.newest) = (1, Some((lease, expires_at)));
+            self.tell(lease, Outcome::Failed { error: "no".into(), retry: true })?;
+            *comes_back.entry((self.known[&task.id].due - self.bench.now()) / 1_000).or_default() += 1;
+        }
+        let most = comes_back.values().max().copied().unwrap_or(0);
+        // Ten a second, ten more that were saved up, and what the backoff shifts over the end of a second.
+        ensure(most <= 25, || format!("{most} retries come back within a second"))
+    }
+
     /// Without further trouble everything that was enqueued ends.
     fn settle(&mut self) -> Checked {
         for _ in 0..10_000 {
@@ -403,14 +429,7 @@ fn nothing_is_lost_and_nothing_stale_is_accepted() {
 fn every_planted_bug_is_noticed() {
     let mut unnoticed = Vec::new();
     for bug in Planted::ALL {
-        let noticed = (1..=6).find_map(|seed| {
-            let run = || simulate(seed, 300, Some(bug));
-            match std::panic::catch_unwind(run) {
-                Ok(Ok(())) => None,
-                Ok(Err(broken)) => Some((seed, broken)),
-                Err(_) => Some((seed, "a panic".to_owned())),
-            }
-        });
+        let noticed = (1..=6).find_map(|seed| found_by(|| simulate(seed, 300, Some(bug))).map(|broken| (seed, broken)));
         println!("bug={bug:?} noticed={noticed:?}");
         if noticed.is_none() {
             unnoticed.push(bug);

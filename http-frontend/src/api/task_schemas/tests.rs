@@ -220,7 +220,7 @@ fn samples() -> Vec<(&'static str, Value)> {
     all
 }
 
-const DESCRIBED: [&str; 18] = [
+const DESCRIBED: [&str; 19] = [
     "Backoff",
     "Claimed",
     "EnqueuedId",
@@ -234,6 +234,7 @@ const DESCRIBED: [&str; 18] = [
     "Rate",
     "Renewal",
     "Report",
+    "RetryBudget",
     "Schedule",
     "ScheduleInfo",
     "Task",

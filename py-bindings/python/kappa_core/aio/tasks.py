@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
@@ -139,7 +139,13 @@ class Tasks:
 
     async def redrive(self, queue: str, limit: int = 1000) -> int:
         """See :meth:`kappa_core.Tasks.redrive`."""
-        return cast(int, await self._call("redrive", {"queue": queue, "limit": limit}))
+        left, redriven, after = limit, 0, None
+        while True:
+            step = await self._call("redrive", {"queue": queue, "limit": left, "after": after})
+            redriven, after = redriven + step["redriven"], step["next"]
+            left = limit - redriven
+            if after is None or left <= 0:
+                return cast(int, redriven)
 
     async def remove(self, id: int) -> bool:
         """See :meth:`kappa_core.Tasks.remove`."""
@@ -166,6 +172,7 @@ class Tasks:
         attempts: int | None = None,
         backoff: Backoff | None = None,
         timeout: Duration | None = None,
+        retry_budget: Mapping[str, int] | None = None,
     ) -> QueueInfo:
         """See :meth:`kappa_core.Tasks.configure`."""
         given = {
@@ -178,6 +185,7 @@ class Tasks:
             "attempts": attempts,
             "backoff": backoff,
             "timeout": timeout,
+            "retry_budget": retry_budget,
         }
         return cast(QueueInfo, await self._call("configure", {"queue": queue, "settings": settings(given)}))
 

@@ -1,7 +1,6 @@
 //! Bugs planted into the engine, the log and the view, to see that these tests find each of them.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -10,6 +9,7 @@ use crate::engine::local::log;
 use crate::engine::local::view::options;
 use crate::engine::{Engine as _, Record};
 use crate::env::files::simulated::{Crash, Fault, SimulatedFiles};
+use crate::planted::{self, found_by};
 
 use super::damage::{self, Counts};
 use super::disk::{self, Place};
@@ -37,7 +37,7 @@ thread_local! {
 
 /// Whether this thread runs with the bug.
 pub fn is(bug: Engine) -> bool {
-    ENGINE.get() == Some(bug)
+    planted::is(&ENGINE, bug)
 }
 
 /// The bug of the views that this thread opens.
@@ -55,12 +55,9 @@ enum Bug {
 
 fn with<T>(bug: Option<Bug>, run: impl FnOnce() -> T) -> T {
     let of_log = if let Some(Bug::Log(bug)) = bug { Some(bug) } else { None };
-    ENGINE.set(if let Some(Bug::Engine(bug)) = bug { Some(bug) } else { None });
-    VIEW.set(if let Some(Bug::View(bug)) = bug { Some(bug) } else { None });
-    let answer = log::planted::with(of_log, run);
-    ENGINE.set(None);
-    VIEW.set(None);
-    answer
+    let of_engine = if let Some(Bug::Engine(bug)) = bug { Some(bug) } else { None };
+    let of_view = if let Some(Bug::View(bug)) = bug { Some(bug) } else { None };
+    planted::with(&ENGINE, of_engine, || planted::with(&VIEW, of_view, || log::planted::with(of_log, run)))
 }
 
 type Story = fn() -> Verdict<()>;
@@ -76,11 +73,7 @@ fn broken_promise() -> Option<(&'static str, String)> {
         ("damage", damage),
         ("fault", fault),
     ];
-    stories.into_iter().find_map(|(name, story)| match catch_unwind(AssertUnwindSafe(story)) {
-        Ok(Ok(())) => None,
-        Ok(Err(broken)) => Some((name, broken)),
-        Err(_) => Some((name, "a panic".into())),
-    })
+    stories.into_iter().find_map(|(name, story)| found_by(story).map(|broken| (name, broken)))
 }
 
 /// The first operation survives also where the directories above are as new as the log.

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use crate::planted;
+
 /// A mistake this log could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
@@ -49,13 +51,10 @@ thread_local! {
 
 /// Whether this thread runs with the bug.
 pub fn is(bug: Planted) -> bool {
-    ACTIVE.get() == Some(bug)
+    planted::is(&ACTIVE, bug)
 }
 
 /// Runs with the bug, or with none.
 pub fn with<T>(bug: Option<Planted>, run: impl FnOnce() -> T) -> T {
-    let before = ACTIVE.replace(bug);
-    let answer = run();
-    ACTIVE.set(before);
-    answer
+    planted::with(&ACTIVE, bug, run)
 }

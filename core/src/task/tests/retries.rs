@@ -1,0 +1,155 @@
+//! What failed comes back: retries within their budget, dead letters when somebody asks for them.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::task::model::{Backoff, QueueSettings, Redriven, RetryBudget};
+
+fn mail() -> NewTask {
+    NewTask::new("mail", Json::null())
+}
+
+fn configure(bench: &mut Bench, retry_budget: RetryBudget) -> Result<TaskAnswer> {
+    let settings = QueueSettings { retry_budget, ..QueueSettings::default() };
+    bench.call(&TaskOperation::Configure { queue: "mail".into(), settings })
+}
+
+/// Q9: ten thousand tasks that fail together, say because what they call is down, come back evenly; what is enqueued meanwhile
+/// does not have to wait behind them.
+#[test]
+fn a_storm_of_failures_comes_back_evenly_and_lets_others_through() {
+    const TASKS: usize = 10_000;
+    let mut bench = Bench::fast();
+    for _ in 0..TASKS {
+        bench.enqueue(mail());
+    }
+    let begun = bench.now();
+    let mut starts = BTreeMap::<i64, u32>::new();
+    let (mut failed, mut completed) = (0, 0);
+    while completed < TASKS {
+        // First all of them fail as fast as they can be run.
+        bench.wait(if failed < TASKS { 1 } else { 100 });
+        let second = (bench.now() - begun) / 1_000;
+        assert!(second < 3_600, "{completed} came back in an hour");
+        let other = (failed == TASKS).then(|| bench.enqueue(mail()).task.id);
+        let claimed = bench.claim(100);
+        assert!(
+            other.is_none_or(|other| claimed.iter().any(|claimed| claimed.task.id == other)),
+            "a new task waits in second {second}"
+        );
+        for Claimed { task, lease, .. } in claimed {
+            if Some(task.id) == other {
+                let _ = bench.complete(lease);
+            } else if task.attempt == 1 {
+                failed += 1;
+                let _ = bench.fail(lease);
+            } else {
+                completed += 1;
+                *starts.entry(second).or_default() += 1;
+                let _ = bench.complete(lease);
+            }
+        }
+    }
+    let seconds = starts.last_key_value().map_or(1, |(&last, _)| u32::try_from(last + 1).unwrap());
+    let (most, mean) = (*starts.values().max().unwrap(), TASKS as u32 / seconds);
+    println!("most={most} mean={mean} seconds={seconds}");
+    assert!(most <= 3 * mean, "most={most} mean={mean}");
+    bench.check_all();
+}
+
+/// A budget that slowed down every queue would be worse than a storm.
+#[test]
+fn a_few_failures_come_back_when_their_backoff_says() {
+    let mut bench = Bench::new();
+    for round in 0..20 {
+        let id = bench.enqueue(NewTask { backoff: Some(Backoff::Fixed { ms: 50 }), ..mail() }).task.id;
+        let lease = bench.claim(1)[0].lease;
+        let _ = bench.fail(lease);
+        assert_eq!(bench.get(id).unwrap().due_at, bench.now() + 50, "round={round}");
+        bench.wait(100);
+        let lease = bench.claim(1)[0].lease;
+        let _ = bench.complete(lease);
+    }
+    bench.check_all();
+}
+
+/// Whoever wants his retries at once says so; and a new budget begins without what the old one was behind.
+#[test]
+fn the_budget_of_a_queue_is_what_was_configured() {
+    let mut bench = Bench::fast();
+    let fail_all = |bench: &mut Bench| {
+        for _ in 0..50 {
+            bench.enqueue(NewTask { backoff: Some(Backoff::Fixed { ms: 0 }), ..mail() });
+        }
+        for claimed in bench.claim(100) {
+            let _ = bench.fail(claimed.lease);
+        }
+        let records = bench.records();
+        let held_back = records.values().filter(|record| record.state == TaskState::Delayed).count();
+        for (id, _) in records.iter().filter(|(_, record)| !record.state.is_final()) {
+            bench.call(&TaskOperation::Cancel(*id)).unwrap();
+        }
+        held_back
+    };
+    for (retry_budget, held_back) in [
+        (RetryBudget::default(), 40),
+        (RetryBudget { percent: 0, per_second: 1 }, 49),
+        (RetryBudget { percent: 0, per_second: 30 }, 20),
+        (RetryBudget { percent: 100, per_second: 1 }, 0),
+    ] {
+        configure(&mut bench, retry_budget).unwrap();
+        assert_eq!(fail_all(&mut bench), held_back, "{retry_budget:?}");
+    }
+    for (percent, per_second) in [(101, 1), (10, 0), (10, 1_000_001)] {
+        let refused = configure(&mut bench, RetryBudget { percent, per_second }).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    }
+    bench.check_all();
+}
+
+fn redrive(bench: &mut Bench, limit: usize, after: Option<String>) -> Redriven {
+    match bench.call(&TaskOperation::Redrive { queue: "mail".into(), limit, after }).unwrap() {
+        TaskAnswer::Redriven(step) => step,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Dead letters whose unique key another task has stay; the ones behind them must come back all the same, however many stay,
+/// and no step may take so long that everybody else waits for it.
+#[test]
+fn a_redrive_goes_past_dead_letters_that_must_stay() {
+    const STAY: usize = 12_000;
+    let mut bench = Bench::fast();
+    let keyed = NewTask { attempts: Some(1), unique: Some("k".into()), ..mail() };
+    let fail = |bench: &mut Bench, new: NewTask| {
+        let id = bench.enqueue(new).task.id;
+        let lease = bench.claim(1)[0].lease;
+        let _ = bench.fail(lease);
+        id
+    };
+    for _ in 0..STAY {
+        fail(&mut bench, keyed.clone());
+    }
+    let free = NewTask { unique: None, ..keyed.clone() };
+    let free = [fail(&mut bench, free.clone()), fail(&mut bench, free)];
+    let holder = bench.enqueue(NewTask { delay_ms: Some(1_000), ..keyed });
+    assert!(!holder.existing);
+    let (mut after, mut steps) = (None, 0);
+    let step = loop {
+        let step = redrive(&mut bench, 1, after.take());
+        steps += 1;
+        assert!(steps < 10, "it does not progress");
+        after.clone_from(&step.next);
+        if step.redriven > 0 || step.next.is_none() {
+            break step;
+        }
+    };
+    assert_eq!((step.redriven, steps, bench.state(free[0])), (1, 3, TaskState::Waiting));
+    let rest = redrive(&mut bench, 1_000, step.next);
+    assert_eq!((rest, bench.state(free[1])), (Redriven { redriven: 1, next: None }, TaskState::Waiting));
+    assert_eq!(bench.queue().failed, STAY as u64);
+    let refused = TaskOperation::Redrive { queue: "mail".into(), limit: 1, after: Some("x".into()) };
+    assert_eq!(bench.call(&refused).unwrap_err().kind(), ErrorKind::InvalidInput);
+    bench.check_all();
+}
