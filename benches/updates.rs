@@ -70,7 +70,9 @@ fn phase<T: Send + 'static>(
             take(pending.pop_front().expect("just counted").wait());
         }
     }
-    pending.into_iter().for_each(|answer| take(answer.wait()));
+    for answer in pending {
+        take(answer.wait());
+    }
     let elapsed = watch.seconds();
     settle();
     let each = |total: f64| total / count as f64;
