@@ -1,5 +1,6 @@
 //! The doors to the outside: time, chance and files. Nothing else in this crate opens them.
 
+pub(crate) mod allocator;
 pub mod clock;
 pub mod entropy;
 pub(crate) mod exchange;

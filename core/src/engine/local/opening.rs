@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::engine::{Durability, KeyValue, Record, Sequence};
-use crate::env::Env;
+use crate::env::{Env, allocator};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::ViewKind;
 
@@ -65,6 +65,7 @@ pub struct OpenReport {
 
 /// Opens log and view, and brings the view to the log's end.
 pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shared, OpenReport)> {
+    allocator::keep_freed();
     if options.log.durability > Durability::Synced {
         let error = Error::new(ErrorKind::Unsupported, "one copy cannot be replicated; ask for `synced`");
         return Err(error.with("durability", options.log.durability.name()));
