@@ -1,6 +1,5 @@
 //! One database for all processes of a host: one owns it, the others ask that one, and nobody has to notice.
 
-mod awaiting;
 mod calls;
 mod client;
 mod connection;
