@@ -17,13 +17,16 @@ async function watched(ended, standing, terminal = process.stderr) {
   const begun = performance.now()
   let asking = false
   let over = false
+  let drawn = false
   const draw = async () => {
     // Where the database answers slowly, one question at a time is enough.
     if (asking) return
     asking = true
     try {
       const task = await standing()
-      if (task !== null && !over) terminal.write(`\r\x1b[2K${line(task, performance.now() - begun, terminal.columns)}`)
+      if (task === null || over) return
+      drawn = true
+      terminal.write(`\r\x1b[2K${line(task, performance.now() - begun, terminal.columns)}`)
     } catch {
       // What is wrong is told by the answer that is waited for.
     } finally {
@@ -36,7 +39,8 @@ async function watched(ended, standing, terminal = process.stderr) {
   } finally {
     over = true
     clearInterval(timer)
-    terminal.write('\r\x1b[2K')
+    // What the program has on its line stays where nothing was drawn over it.
+    if (drawn) terminal.write('\r\x1b[2K')
   }
 }
 

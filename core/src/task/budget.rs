@@ -20,6 +20,11 @@ const LONGEST_MS: u64 = 24 * 3_600 * 1_000;
 /// The share at which nothing is held back.
 const ALL: u32 = 100;
 
+/// Whether it matters how many runs begin.
+pub fn counts_starts(rules: RetryBudget) -> bool {
+    (1..ALL).contains(&rules.percent)
+}
+
 /// How much of a queue's budget is used (GCRA), and what the budget is a share of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
@@ -63,6 +68,12 @@ impl Budget {
         (Self { free_at, ..self }, held_back)
     }
 
+    /// The same budget without what it is behind at `now`; nothing of it is saved up.
+    #[must_use]
+    pub fn forgiven(self, now: i64) -> Self {
+        Self { free_at: self.free_at.min(now.saturating_mul(1_000)), ..self }
+    }
+
     /// The time between two retries.
     fn interval_us(&self, rules: RetryBudget, now: i64) -> i64 {
         let Self { starts, before, .. } = self.started(0, now);
@@ -95,6 +106,19 @@ impl Budget {
 pub fn load(tx: &mut Transaction<'_>, queue: u16) -> Run<Budget> {
     let stored = tx.get(&keys::retries(queue))?;
     Ok(stored.map_or(Ok(Budget::default()), |stored| Budget::decode(&stored.value))?)
+}
+
+/// Drops what a queue's budget is behind, because the retries that it held back are gone.
+pub fn forgive(tx: &mut Transaction<'_>, queue: u16) -> Run<()> {
+    let before = load(tx, queue)?;
+    let forgiven = before.forgiven(tx.now());
+    if forgiven == before { Ok(()) } else { save(tx, queue, &forgiven) }
+}
+
+/// Begins a queue's budget anew. What started stays counted.
+pub fn begin(tx: &mut Transaction<'_>, queue: u16) -> Run<()> {
+    let before = load(tx, queue)?;
+    save(tx, queue, &Budget { free_at: 0, ..before })
 }
 
 /// Writes what is known about a queue's budget.

@@ -10,7 +10,7 @@ use crate::partition::{Run, Transaction};
 use super::model::{QueueInfo, QueueSettings, TaskState};
 use super::operation::TaskAnswer;
 use super::record::Record;
-use super::{front, keys, limits, tasks};
+use super::{budget, front, keys, limits, tasks};
 
 const VERSION: u8 = 2;
 /// The form before there was a budget of retries, which stood at its end.
@@ -71,12 +71,18 @@ pub fn all(tx: &mut Transaction<'_>) -> Run<Vec<(String, Queue)>> {
 /// Sets what holds for a queue.
 pub fn configure(tx: &mut Transaction<'_>, name: &str, settings: &QueueSettings) -> Run<TaskAnswer> {
     limits::check_settings(settings)?;
-    let queue = load_or_add(tx, name)?;
-    let queue = Queue { settings: settings.clone(), ..queue };
+    let before = load_or_add(tx, name)?;
+    let (rate, retry_budget) = (before.settings.rate, before.settings.retry_budget);
+    let queue = Queue { settings: settings.clone(), ..before };
     save(tx, name, &queue)?;
-    // A new rate begins with all of its starts, a new budget without what an older one is behind.
-    tx.delete(keys::rate(queue.number))?;
-    tx.delete(keys::retries(queue.number))?;
+    // A new rate begins with all of its starts, a new budget without what the one before is behind. Programs that start
+    // again and again with the same settings must get neither anew each time.
+    if settings.rate != rate {
+        tx.delete(keys::rate(queue.number))?;
+    }
+    if settings.retry_budget != retry_budget {
+        budget::begin(tx, queue.number)?;
+    }
     Ok(TaskAnswer::Queue(Box::new(info(tx, name, queue)?)))
 }
 

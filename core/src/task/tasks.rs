@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Direction, EventKind};
+use crate::engine::{Direction, EventKind, KeyRange};
 use crate::error::{Error, ErrorKind};
 use crate::partition::{Halt, Run, Transaction};
 
@@ -12,7 +12,7 @@ use super::operation::TaskAnswer;
 use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::{Params, Record};
-use super::{damaged, front, keys, limits, list, step};
+use super::{budget, damaged, front, keys, limits, list, step};
 
 /// Ids carry their partition in so many of their lowest values; a database has one partition.
 const PARTITIONS_IN_ID: u64 = 1_024;
@@ -237,29 +237,33 @@ pub fn remove(tx: &mut Transaction<'_>, id: TaskId) -> Run<TaskAnswer> {
     Ok(TaskAnswer::Removed(true))
 }
 
-/// Brings back some dead letters of a queue, oldest first, behind a cursor; those whose unique key another task has by now stay.
+/// Brings back some dead letters of a queue, oldest first, behind a cursor; those whose unique key another task has by now
+/// stay. What dies again after the first step is not brought back by later ones.
 pub fn redrive(tx: &mut Transaction<'_>, name: &str, limit: usize, after: Option<&str>) -> Run<TaskAnswer> {
     limits::check_many(limit)?;
     let after = after.map(list::decode).transpose()?;
     let mut step = Redriven::default();
     let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::Redriven(step)) };
-    let letters = keys::entries(queue.number, TaskState::Failed);
-    let mut letters = match &after {
+    let all = keys::entries(queue.number, TaskState::Failed);
+    let (until, start) = match &after {
         Some(after) => {
-            list::behind(letters, LETTERS, after).ok_or_else(|| Error::invalid("not a cursor of a redrive"))?
+            from_cursor(after, &all).ok_or_else(|| Error::invalid("not a cursor of a redrive of this queue"))?
         }
-        None => letters,
+        None => (tx.now(), all.start),
     };
+    let mut letters = KeyRange { start, ..keys::entries_between(queue.number, TaskState::Failed, 0, until) };
     let mut looked_at = 0;
     // Those that stay must not keep the ones behind them.
     loop {
-        let found = tx.scan(&letters, Direction::Forward, limits::MAX_TASKS)?;
+        let found =
+            if letters.is_empty() { Vec::new() } else { tx.scan(&letters, Direction::Forward, limits::MAX_TASKS)? };
         if found.is_empty() {
-            step.next = None;
             return Ok(TaskAnswer::Redriven(step));
         }
         for entry in &found {
             if step.redriven == limit as u64 || looked_at == MOST_LOOKED_AT || tx.written() >= STEP_BYTES {
+                let place = [&until.to_be_bytes()[..], &letters.start].concat();
+                step.next = Some(list::encode(LETTERS, &place));
                 return Ok(TaskAnswer::Redriven(step));
             }
             let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
@@ -272,9 +276,15 @@ pub fn redrive(tx: &mut Transaction<'_>, name: &str, limit: usize, after: Option
             }
             looked_at += 1;
             letters.start = front::behind(&entry.key);
-            step.next = Some(list::encode(LETTERS, &entry.key));
         }
     }
+}
+
+/// Until when the letters of a redrive died, and where it goes on among `all` of the queue.
+fn from_cursor((range, place): &(usize, Vec<u8>), all: &KeyRange) -> Option<(i64, Bytes)> {
+    let (until, start) = place.split_first_chunk::<8>().filter(|_| *range == LETTERS)?;
+    let is_in = *all.start <= *start && all.end.as_ref().is_none_or(|end| *start < **end);
+    is_in.then(|| (i64::from_be_bytes(*until), Bytes::copy_from_slice(start)))
 }
 
 /// Cancels some of what waits or is delayed.
@@ -299,5 +309,6 @@ pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
             }
         }
     }
+    budget::forgive(tx, queue.number)?;
     Ok(TaskAnswer::More(false))
 }

@@ -79,7 +79,12 @@ fn within_budget(tx: &mut Transaction<'_>, record: Record, chance: u64) -> Run<R
     let queue = queue::load(tx, &record.queue_name)?.ok_or_else(damaged)?;
     let before = budget::load(tx, queue.number)?;
     // Not the chance that its backoff was drawn from: the two add up.
-    let (after, held_back) = before.take(queue.settings.retry_budget, mix(chance, 1), tx.now());
+    let chance = mix(chance, 1);
+    let (mut after, mut held_back) = before.take(queue.settings.retry_budget, chance, tx.now());
+    // Where no retry waits any more, those that used the budget were cancelled or run at once.
+    if held_back > 0 && queue::count(tx, queue.number, TaskState::Delayed)? == 0 {
+        (after, held_back) = before.forgiven(tx.now()).take(queue.settings.retry_budget, chance, tx.now());
+    }
     if after != before {
         budget::save(tx, queue.number, &after)?;
     }
@@ -137,7 +142,7 @@ impl Claiming<'_> {
         }
         front::save(tx, number, &front)?;
         let started = self.claimed.len() - before;
-        if started > 0 {
+        if started > 0 && budget::counts_starts(queue.settings.retry_budget) {
             let budget = budget::load(tx, number)?.started(started, tx.now());
             budget::save(tx, number, &budget)?;
         }

@@ -115,6 +115,72 @@ fn redrive(bench: &mut Bench, limit: usize, after: Option<String>) -> Redriven {
     }
 }
 
+/// A program that configures its queues whenever it starts must not get a new budget each time; but what was drained or
+/// cancelled does not hold back what fails later.
+#[test]
+fn what_the_budget_is_behind_lasts_as_long_as_the_retries_it_held_back() {
+    let mut bench = Bench::fast();
+    let rules = RetryBudget { percent: 0, per_second: 1 };
+    let fail = |bench: &mut Bench, count: usize| {
+        for _ in 0..count {
+            bench.enqueue(NewTask { backoff: Some(Backoff::Fixed { ms: 0 }), ..mail() });
+        }
+        let ids: Vec<_> = bench.claim(100).into_iter().map(|claimed| (claimed.task.id, claimed.lease)).collect();
+        for (_, lease) in &ids {
+            let _ = bench.fail(*lease);
+        }
+        ids.last().map(|(id, _)| bench.get(*id).unwrap().due_at - bench.now()).unwrap()
+    };
+    configure(&mut bench, rules).unwrap();
+    assert_eq!(fail(&mut bench, 50), 49_000);
+    configure(&mut bench, rules).unwrap();
+    assert!(fail(&mut bench, 1) >= 50_000, "the same settings change nothing");
+    bench.call(&TaskOperation::Drain { queue: "mail".into() }).unwrap();
+    assert!(fail(&mut bench, 1) <= 1_000, "what was drained is not made up for");
+    assert!(fail(&mut bench, 30) >= 30_000);
+    let records = bench.records();
+    for (id, _) in records.iter().filter(|(_, record)| !record.state.is_final()) {
+        bench.call(&TaskOperation::Cancel(*id)).unwrap();
+    }
+    assert!(fail(&mut bench, 1) <= 1_000, "nor is what was cancelled");
+    bench.check_all();
+}
+
+/// Whoever asks for one step after another until there is none must come to an end, though workers fail meanwhile what
+/// the steps brought back.
+#[test]
+fn a_redrive_does_not_bring_back_what_died_after_it_began() {
+    let mut bench = Bench::fast();
+    let fail_all = |bench: &mut Bench| {
+        for claimed in bench.claim(100) {
+            let _ = bench.fail(claimed.lease);
+        }
+    };
+    for _ in 0..20 {
+        bench.enqueue(NewTask { attempts: Some(1), ..mail() });
+    }
+    fail_all(&mut bench);
+    let (mut after, mut redriven) = (None, 0);
+    loop {
+        bench.wait(10);
+        let step = redrive(&mut bench, 3, after.take());
+        redriven += step.redriven;
+        bench.wait(10);
+        fail_all(&mut bench);
+        assert!(redriven <= 20, "letters come back a second time");
+        if step.next.is_none() {
+            break;
+        }
+        after = step.next;
+    }
+    assert_eq!((redriven, bench.queue().failed), (20, 20));
+    bench.enqueue(NewTask { queue: "other".into(), ..mail() });
+    let step = redrive(&mut bench, 1, None);
+    let foreign = TaskOperation::Redrive { queue: "other".into(), limit: 1, after: step.next };
+    assert_eq!(bench.call(&foreign).unwrap_err().kind(), ErrorKind::InvalidInput);
+    bench.check_all();
+}
+
 /// Dead letters whose unique key another task has stay; the ones behind them must come back all the same, however many stay,
 /// and no step may take so long that everybody else waits for it.
 #[test]
