@@ -69,7 +69,6 @@ impl KeyRange {
         Self { start: Bytes::copy_from_slice(prefix), end: after_prefix(prefix) }
     }
 
-    #[cfg(test)]
     /// Whether `key` lies in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         key >= &self.start[..] && self.end.as_ref().is_none_or(|end| key < &end[..])

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::partition::{Run, Transaction};
 
-use super::model::RetryBudget;
+use super::model::{RetryBudget, TaskState};
 use super::planted::{self, Planted};
+use super::queue::{self, Queue};
 use super::{damaged, keys};
 
 const BYTES: usize = 32;
@@ -19,11 +20,6 @@ const SAVED_US: i64 = SECOND_US;
 const LONGEST_MS: u64 = 24 * 3_600 * 1_000;
 /// The share at which nothing is held back.
 const ALL: u32 = 100;
-
-/// Whether it matters how many runs begin.
-pub fn counts_starts(rules: RetryBudget) -> bool {
-    (1..ALL).contains(&rules.percent)
-}
 
 /// How much of a queue's budget is used (GCRA), and what the budget is a share of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,10 +98,55 @@ impl Budget {
     }
 }
 
-/// What is known about a queue's budget.
-pub fn load(tx: &mut Transaction<'_>, queue: u16) -> Run<Budget> {
-    let stored = tx.get(&keys::retries(queue))?;
-    Ok(stored.map_or(Ok(Budget::default()), |stored| Budget::decode(&stored.value))?)
+/// The budgets that one operation draws on: each is read once and written once, however many runs end and begin in it.
+#[derive(Debug, Default)]
+pub struct Budgets(Vec<Drawn>);
+
+#[derive(Debug)]
+struct Drawn {
+    queue: u16,
+    before: Budget,
+    now: Budget,
+}
+
+impl Budgets {
+    /// Takes one retry of a queue: how many milliseconds it is held back beyond its backoff.
+    pub fn retry(&mut self, tx: &mut Transaction<'_>, queue: &Queue, chance: u64) -> Run<u64> {
+        let now = tx.now();
+        let rules = queue.settings.retry_budget;
+        let drawn = self.of(tx, queue.number)?;
+        let (mut after, mut held_back) = drawn.now.take(rules, chance, now);
+        // Where no retry waits any more, those that used the budget were cancelled or run at once.
+        if held_back > 0 && queue::count(tx, queue.number, TaskState::Delayed)? == 0 {
+            (after, held_back) = drawn.now.forgiven(now).take(rules, chance, now);
+        }
+        drawn.now = after;
+        Ok(held_back)
+    }
+
+    /// Notes that so many runs of a queue begin.
+    pub fn started(&mut self, tx: &mut Transaction<'_>, queue: &Queue, runs: usize) -> Run<()> {
+        if runs > 0 && (1..ALL).contains(&queue.settings.retry_budget.percent) {
+            let now = tx.now();
+            let drawn = self.of(tx, queue.number)?;
+            drawn.now = drawn.now.started(runs, now);
+        }
+        Ok(())
+    }
+
+    /// Writes what has changed.
+    pub fn save(self, tx: &mut Transaction<'_>) -> Run<()> {
+        let mut changed = self.0.into_iter().filter(|drawn| drawn.now != drawn.before);
+        changed.try_for_each(|drawn| save(tx, drawn.queue, &drawn.now))
+    }
+
+    fn of(&mut self, tx: &mut Transaction<'_>, queue: u16) -> Run<&mut Drawn> {
+        if !self.0.iter().any(|drawn| drawn.queue == queue) {
+            let before = load(tx, queue)?;
+            self.0.push(Drawn { queue, before, now: before });
+        }
+        Ok(self.0.iter_mut().find(|drawn| drawn.queue == queue).expect("it was just added"))
+    }
 }
 
 /// Drops what a queue's budget is behind, because the retries that it held back are gone.
@@ -121,8 +162,12 @@ pub fn begin(tx: &mut Transaction<'_>, queue: u16) -> Run<()> {
     save(tx, queue, &Budget { free_at: 0, ..before })
 }
 
-/// Writes what is known about a queue's budget.
-pub fn save(tx: &mut Transaction<'_>, queue: u16, budget: &Budget) -> Run<()> {
+fn load(tx: &mut Transaction<'_>, queue: u16) -> Run<Budget> {
+    let stored = tx.get(&keys::retries(queue))?;
+    Ok(stored.map_or(Ok(Budget::default()), |stored| Budget::decode(&stored.value))?)
+}
+
+fn save(tx: &mut Transaction<'_>, queue: u16, budget: &Budget) -> Run<()> {
     tx.put(keys::retries(queue), budget.encode())
 }
 

@@ -283,8 +283,7 @@ pub fn redrive(tx: &mut Transaction<'_>, name: &str, limit: usize, after: Option
 /// Until when the letters of a redrive died, and where it goes on among `all` of the queue.
 fn from_cursor((range, place): &(usize, Vec<u8>), all: &KeyRange) -> Option<(i64, Bytes)> {
     let (until, start) = place.split_first_chunk::<8>().filter(|_| *range == LETTERS)?;
-    let is_in = *all.start <= *start && all.end.as_ref().is_none_or(|end| *start < **end);
-    is_in.then(|| (i64::from_be_bytes(*until), Bytes::copy_from_slice(start)))
+    all.contains(start).then(|| (i64::from_be_bytes(*until), Bytes::copy_from_slice(start)))
 }
 
 /// Cancels some of what waits or is delayed.

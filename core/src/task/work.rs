@@ -6,6 +6,7 @@ use crate::engine::{Direction, EventKind, KeyRange, KeyValue};
 use crate::error::Error;
 use crate::partition::{Halt, Run, Transaction};
 
+use super::budget::Budgets;
 use super::front::{self, Front};
 use super::model::{
     Claimed, Lease, Outcome, Rate, Readiness, Renewal, Report, TaskId, TaskState, Token, Verdict, Work, Worked,
@@ -15,7 +16,7 @@ use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era, Grant};
-use super::{budget, damaged, era, keys, limits, tasks};
+use super::{damaged, era, keys, limits, tasks};
 
 /// A claim ends once its operation has written this much, well below what one may,
 const CLAIM_BYTES: usize = 512 << 10;
@@ -42,11 +43,12 @@ pub fn work(tx: &mut Transaction<'_>, work: &Work, seed: u64) -> Run<TaskAnswer>
     let era = era::load(tx)?;
     let keys = work.reports.iter().map(|report| keys::task(report.lease.task));
     fetch(tx, keys)?;
+    let mut budgets = Budgets::default();
     let mut verdicts = Vec::with_capacity(work.reports.len());
     for (n, one) in work.reports.iter().enumerate() {
-        verdicts.push(report(tx, one, &era, mix(seed, n as u64))?);
+        verdicts.push(report(tx, &mut budgets, one, &era, mix(seed, n as u64))?);
     }
-    let mut claiming = Claiming { work, lease_ms, seed, claimed: Vec::new(), bytes: 0 };
+    let mut claiming = Claiming { work, lease_ms, seed, budgets, claimed: Vec::new(), bytes: 0 };
     if work.claim > 0 && !work.queues.is_empty() {
         // Each claim begins with another queue, so that none of them starves behind a full one.
         let first = (seed % work.queues.len() as u64) as usize;
@@ -58,15 +60,16 @@ pub fn work(tx: &mut Transaction<'_>, work: &Work, seed: u64) -> Run<TaskAnswer>
             claiming.claim_from(tx, name)?;
         }
     }
+    claiming.budgets.save(tx)?;
     Ok(TaskAnswer::Worked(Worked { verdicts, claimed: claiming.claimed }))
 }
 
-fn report(tx: &mut Transaction<'_>, report: &Report, era: &Era, chance: u64) -> Run<Verdict> {
+fn report(tx: &mut Transaction<'_>, budgets: &mut Budgets, report: &Report, era: &Era, chance: u64) -> Run<Verdict> {
     let id = report.lease.task;
     let Some(old) = tasks::load(tx, id)? else { return Ok(Verdict::Stale) };
     let (mut new, verdict) = step::report(old.clone(), &report.lease, &report.outcome, (era, tx.now()), chance);
     if matches!(report.outcome, Outcome::Failed { .. }) && verdict != Verdict::Stale && !new.state.is_final() {
-        new = within_budget(tx, new, chance)?;
+        new = within_budget(tx, budgets, new, chance)?;
     }
     if verdict != Verdict::Stale {
         place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
@@ -75,19 +78,10 @@ fn report(tx: &mut Transaction<'_>, report: &Report, era: &Era, chance: u64) -> 
 }
 
 /// The task that is to be tried again, when its queue's budget of retries lets it.
-fn within_budget(tx: &mut Transaction<'_>, record: Record, chance: u64) -> Run<Record> {
+fn within_budget(tx: &mut Transaction<'_>, budgets: &mut Budgets, record: Record, chance: u64) -> Run<Record> {
     let queue = queue::load(tx, &record.queue_name)?.ok_or_else(damaged)?;
-    let before = budget::load(tx, queue.number)?;
     // Not the chance that its backoff was drawn from: the two add up.
-    let chance = mix(chance, 1);
-    let (mut after, mut held_back) = before.take(queue.settings.retry_budget, chance, tx.now());
-    // Where no retry waits any more, those that used the budget were cancelled or run at once.
-    if held_back > 0 && queue::count(tx, queue.number, TaskState::Delayed)? == 0 {
-        (after, held_back) = before.forgiven(tx.now()).take(queue.settings.retry_budget, chance, tx.now());
-    }
-    if after != before {
-        budget::save(tx, queue.number, &after)?;
-    }
+    let held_back = budgets.retry(tx, &queue, mix(chance, 1))?;
     Ok(if held_back == 0 { record } else { step::hold_back(record, held_back, tx.now()) })
 }
 
@@ -96,6 +90,7 @@ struct Claiming<'a> {
     work: &'a Work,
     lease_ms: u64,
     seed: u64,
+    budgets: Budgets,
     claimed: Vec<Claimed>,
     bytes: usize,
 }
@@ -142,10 +137,7 @@ impl Claiming<'_> {
         }
         front::save(tx, number, &front)?;
         let started = self.claimed.len() - before;
-        if started > 0 && budget::counts_starts(queue.settings.retry_budget) {
-            let budget = budget::load(tx, number)?.started(started, tx.now());
-            budget::save(tx, number, &budget)?;
-        }
+        self.budgets.started(tx, &queue, started)?;
         rate.use_up(tx, number, started)
     }
 

@@ -27,6 +27,8 @@ const REPLAY_BYTES: usize = 1 << 20;
 pub const COMPARE_FIRST_KEYS: u64 = 200_000;
 /// A rebuild says how far it is each time this many entries are in.
 const PROGRESS_EVERY: u64 = 100_000;
+/// What a rebuild begins with, for each byte that the memtable may have.
+const REBUILT_A_BYTE: u64 = 2;
 /// What the smallest drain may write,
 const LEAST_DRAIN_BYTES: u64 = 1 << 20;
 /// and what any may write for each byte of the memtable, where all its keys lie far apart in a large view: for each a block,
@@ -270,7 +272,7 @@ pub fn rebuild(
         Error::new(ErrorKind::Unavailable, "the view's directory cannot be used").caused_by(error)
     };
     // Before anything is moved: a view that cannot be used now may be sound once there is room.
-    let _room = log.room_for_view(2 * options.memtable_bytes as u64)?;
+    let _room = log.room_for_view(REBUILT_A_BYTE * options.memtable_bytes as u64)?;
     let old = log.manifest().view;
     let place = match kind {
         ViewKind::Sled => Some(directory::next(directory).map_err(failed)?),

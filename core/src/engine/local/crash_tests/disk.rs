@@ -140,7 +140,7 @@ impl Place {
             cache_bytes: 64 << 10,
             sled_cache_bytes: 1 << 20,
             snapshot_wait: Duration::from_millis(1),
-            planted: planted::of_view(),
+            defect: planted::of_view().into(),
             ..ViewOptions::default()
         };
         let (view_kind, room_wait) = (self.kind, Duration::from_secs(10));

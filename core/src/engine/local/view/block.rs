@@ -172,8 +172,7 @@ pub fn within(
     limit: usize,
     page: &mut Vec<StoredEntry>,
 ) -> StoreResult<()> {
-    let is_in = |key: &[u8]| *range.start <= *key && range.end.as_ref().is_none_or(|end| *key < **end);
-    let entries = entries(start, bytes)?.filter(|raw| raw.as_ref().map_or(true, |raw| is_in(raw.key)));
+    let entries = entries(start, bytes)?.filter(|raw| raw.as_ref().map_or(true, |raw| range.contains(raw.key)));
     let mut entries = entries.collect::<StoreResult<Vec<_>>>()?;
     if direction == Direction::Backward {
         entries.reverse();

@@ -10,7 +10,7 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::block::{
     self, BLOCK, INLINE_BYTES, Item, PART, block_place, part_count, part_key, part_of, pieces, start_of,
 };
-use super::options::Planted;
+use super::options::{Defect, Planted};
 use super::store::{Abandoned, Change, STORE_PAGE_ENTRIES, StoreResult, StoredEntry, StoredValue};
 use crate::engine::{Direction, KeyRange, Sequence, Versioned};
 
@@ -45,19 +45,13 @@ pub trait Places {
 pub struct Shape {
     moves: RwLock<()>,
     patience: Duration,
-    #[cfg(test)]
-    pub(super) planted: Option<Planted>,
+    pub(super) defect: Defect,
 }
 
 impl Shape {
     /// Readers wait at most `patience`.
-    pub fn new(patience: Duration) -> Self {
-        Self {
-            moves: RwLock::default(),
-            patience,
-            #[cfg(test)]
-            planted: None,
-        }
+    pub fn new(patience: Duration, defect: Defect) -> Self {
+        Self { moves: RwLock::default(), patience, defect }
     }
 
     fn still(&self) -> StoreResult<RwLockReadGuard<'_, ()>> {
@@ -65,18 +59,7 @@ impl Shape {
     }
 
     fn moving(&self) -> Option<RwLockWriteGuard<'_, ()>> {
-        (!self.has(Planted::BlocksMoveUnseen)).then(|| self.moves.write())
-    }
-
-    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only tests can plant a defect"))]
-    fn has(&self, planted: Planted) -> bool {
-        #[cfg(test)]
-        return self.planted == Some(planted);
-        #[cfg(not(test))]
-        {
-            let _ = planted;
-            false
-        }
+        (!self.defect.is(Planted::BlocksMoveUnseen)).then(|| self.moves.write())
     }
 }
 
@@ -211,7 +194,7 @@ impl<'a, P: Places> Blocks<'a, P> {
             let (place, bytes) = next?;
             let mut range = range.clone();
             match blocks.peek() {
-                Some(Ok((behind, _))) if !self.shape.has(Planted::TailsCount) => {
+                Some(Ok((behind, _))) if !self.shape.defect.is(Planted::TailsCount) => {
                     range.end = Some(Bytes::copy_from_slice(&start_of(behind.as_ref())?));
                 }
                 Some(Err(abandoned)) => return Err(abandoned.clone()),
@@ -253,7 +236,7 @@ impl<'a, P: Places> Blocks<'a, P> {
             block.items = block::decode(&start, bytes.as_ref())?;
             block.start = Some(start.into_owned());
             if let Some(next) = &block.next
-                && !self.shape.has(Planted::TailsWritten)
+                && !self.shape.defect.is(Planted::TailsWritten)
             {
                 block.had_tail = drop_tail(&mut block.items, next);
             }
@@ -323,7 +306,7 @@ impl<'a, P: Places> Blocks<'a, P> {
             let start = if number == 0 { block.start.as_deref().unwrap_or(first) } else { first };
             self.places.insert(block_place(start), block::encode(start, pieces[number]))
         };
-        if self.shape.has(Planted::SplitFromTheFront) {
+        if self.shape.defect.is(Planted::SplitFromTheFront) {
             return (0..pieces.len()).try_for_each(put);
         }
         (0..pieces.len()).rev().try_for_each(put)
@@ -333,7 +316,8 @@ impl<'a, P: Places> Blocks<'a, P> {
     /// the block before would count again, so that goes first.
     fn give_up(&self, start: &[u8]) -> StoreResult<()> {
         let place = block_place(start);
-        let before = self.at_or_before(Bound::Excluded(place.clone()))?.filter(|_| !self.shape.has(Planted::TailsStay));
+        let before =
+            self.at_or_before(Bound::Excluded(place.clone()))?.filter(|_| !self.shape.defect.is(Planted::TailsStay));
         let Some((before, bytes)) = before else { return self.places.remove(&place) };
         let start_before = start_of(before.as_ref())?;
         let mut items = block::decode(&start_before, bytes.as_ref())?;

@@ -24,8 +24,8 @@ pub struct ViewOptions {
     pub compare_repeated: bool,
     /// A store that does not answer a write or flush for this long is abandoned.
     pub store_deadline: Duration,
-    #[cfg(test)]
-    pub(crate) planted: Option<Planted>,
+    /// What a test makes it do wrong.
+    pub(crate) defect: Defect,
 }
 
 impl Default for ViewOptions {
@@ -38,16 +38,29 @@ impl Default for ViewOptions {
             snapshot_wait: Duration::from_secs(10),
             compare_repeated: true,
             store_deadline: Duration::from_secs(30),
-            #[cfg(test)]
-            planted: None,
+            defect: Defect::default(),
         }
     }
 }
 
 impl ViewOptions {
     /// Whether a test asked for this defect.
-    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only tests can plant a defect"))]
     pub(super) fn has(&self, planted: Planted) -> bool {
+        self.defect.is(planted)
+    }
+}
+
+/// The defect that a test asked for, if any: outside of tests there is none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Defect {
+    #[cfg(test)]
+    planted: Option<Planted>,
+}
+
+impl Defect {
+    /// Whether it is this one.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only tests can plant a defect"))]
+    pub(super) fn is(self, planted: Planted) -> bool {
         #[cfg(test)]
         return self.planted == Some(planted);
         #[cfg(not(test))]
@@ -55,6 +68,13 @@ impl ViewOptions {
             let _ = planted;
             false
         }
+    }
+}
+
+#[cfg(test)]
+impl From<Option<Planted>> for Defect {
+    fn from(planted: Option<Planted>) -> Self {
+        Self { planted }
     }
 }
 

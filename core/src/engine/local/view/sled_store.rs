@@ -84,7 +84,7 @@ impl SledStore {
         let kept = KeptFromChildren::file(&directory::data_file(path));
         let kept = Mutex::new(Some(ManuallyDrop::new(kept)));
         let (db, data) = (RwLock::new(Some(db)), Arc::new(data));
-        let shape = Arc::new(Shape::new(options.store_deadline));
+        let shape = Arc::new(Shape::new(options.store_deadline, options.defect));
         Ok(Self {
             db,
             data,

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::engine::local::view::block::{BLOCK, INLINE_BYTES, PART, block_place};
 use crate::engine::local::view::blocks::{Blocks, Places, Shape};
-use crate::engine::local::view::options::Planted;
+use crate::engine::local::view::options::{Defect, Planted};
 use crate::engine::local::view::store::{Abandoned, Change, StoreResult, StoredEntry, behind};
 use crate::engine::{Direction, KeyRange, Versioned};
 
@@ -162,7 +162,7 @@ fn agree(blocks: &Blocks<'_, Cut>, model: &BTreeMap<Bytes, Versioned>) {
 fn what_was_cut_short_and_repeated_is_right() {
     for seed in 0..30 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let shape = Shape::new(LONG);
+        let shape = Shape::new(LONG, Defect::default());
         let places = Cut::new(block_place(&[b'k', 90]));
         let blocks = Blocks::new(&places, &shape);
         let mut model = BTreeMap::new();
@@ -218,8 +218,7 @@ pub(super) fn a_split_cut_short(planted: Option<Planted>) {
     let emptied = [vec![delete_of(9)], vec![delete_of(5)]];
     let grown = [vec![put_of(9, 441)], vec![put_of(1, 1_000)]];
     for then in [emptied, grown] {
-        let mut shape = Shape::new(LONG);
-        shape.planted = planted;
+        let shape = Shape::new(LONG, planted.into());
         let places = Cut::new(block_place(&[5]));
         let blocks = Blocks::new(&places, &shape);
         let mut model = BTreeMap::new();
@@ -251,7 +250,7 @@ fn a_split_that_was_cut_short_leaves_nothing_behind() {
 /// Lets a writer make `changes`, if it may, while a reader is between the leaves; what that reads.
 fn read_beside(mut places: Cut, shape: &Shape, direction: Direction, changes: Vec<Change>) -> (Vec<u8>, Arc<Cut>) {
     // Waits for what must not come: how long it would take decides only how surely the defect is seen.
-    let moment = if shape.planted == Some(Planted::BlocksMoveUnseen) { LONG } else { Duration::from_millis(100) };
+    let moment = if shape.defect.is(Planted::BlocksMoveUnseen) { LONG } else { Duration::from_millis(100) };
     let (wanted, wants) = mpsc::channel();
     let (done, is_done) = mpsc::channel();
     let is_done = Mutex::new(is_done);
@@ -283,8 +282,7 @@ fn read_beside(mut places: Cut, shape: &Shape, direction: Direction, changes: Ve
 /// One that goes forward has read a block with a tail that does not count: if that goes, and the block behind it too,
 /// nothing says so any more.
 pub(super) fn moved_behind_a_reader(planted: Option<Planted>) {
-    let mut shape = Shape::new(LONG);
-    shape.planted = planted;
+    let shape = Shape::new(LONG, planted.into());
     let places = Cut::new(block_place(&[b'k', 18]));
     Blocks::new(&places, &shape).write([10, 20, 30, 40].map(|key| put_of(key, 900)).to_vec()).unwrap();
     assert_eq!(places.map.lock().len(), 2);
@@ -319,7 +317,7 @@ fn nothing_moves_behind_a_reader() {
 /// put there.
 #[test]
 fn the_last_change_of_a_key_stays() {
-    let (places, shape) = (Cut::new(vec![]), Shape::new(LONG));
+    let (places, shape) = (Cut::new(vec![]), Shape::new(LONG, Defect::default()));
     let blocks = Blocks::new(&places, &shape);
     let large = put_of(1, 3 * INLINE_BYTES);
     blocks.write(vec![large.clone()]).unwrap();

@@ -31,7 +31,7 @@ type Story<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
 /// The stories that must notice, by name.
 fn noticed(planted: Option<Planted>) -> Vec<&'static str> {
-    let with = |options: ViewOptions| ViewOptions { planted, ..options };
+    let with = |options: ViewOptions| ViewOptions { defect: planted.into(), ..options };
     let stories: [Story<'_>; 5] = [
         ("old snapshot", Box::new(|| old_snapshot_keeps_its_version(&memory(with(impatient()))))),
         ("cache race", Box::new(|| cache_never_answers_an_old_version(&with(options())))),
