@@ -77,7 +77,7 @@ impl Store {
         export("Store.get_many", || {
             let (collection, ids) = (self.collection()?, Texts::of("ids", ids)?);
             let read = move || collection.get_many(ids.cut()).map(|entries| Ok(Documents(entries)));
-            Ok(Call::read(&self.origin, read))
+            Ok(Call::large(&self.origin, read))
         })
     }
 
