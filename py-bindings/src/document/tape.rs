@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
+use parking_lot::Mutex;
+
 use super::Reader;
 
 /// Deeper than any document that core takes; damaged text must not fill the stack.
@@ -21,11 +23,20 @@ const NO_SHAPE: u32 = u32::MAX;
 const WORD: usize = 8;
 /// A tape of more bytes is not kept for the next answer.
 const LARGEST_SPARE: usize = 1 << 20;
+/// One of more bytes than these is kept for all threads, because it was made on another one than it is read on.
+const SMALL_SPARE: usize = 64 << 10;
+/// So many are kept for all threads.
+const MOST_SPARES: usize = 8;
 
 thread_local! {
-    /// The last tape that was read on this thread, for its memory.
+    /// The last small tape that was read on this thread, for its memory.
     static SPARE: Cell<Option<Tape>> = const { Cell::new(None) };
 }
+
+/// Large tapes that were read, the one that is most likely still in a cache at the end.
+///
+/// Never waited for: a forked child may find it locked by a thread that is not there.
+static LARGE: Mutex<Vec<Tape>> = Mutex::new(Vec::new());
 
 /// One answer, in the order in which its objects are made: a list or dict, then what is in it.
 ///
@@ -98,21 +109,35 @@ impl Tape {
         tape
     }
 
-    /// An empty tape, with the memory of one that was read on this thread.
+    /// An empty tape, with the memory of a small one that was read on this thread.
     pub fn spare() -> Self {
         SPARE.take().unwrap_or_default()
     }
 
-    /// Keeps the memory for the next tape of this thread.
+    /// Keeps the memory for another tape.
     pub fn recycle(mut self) {
         let bytes = self.nodes.capacity() * size_of::<Node>() + self.texts.capacity();
-        if bytes <= LARGEST_SPARE {
-            self.nodes.clear();
-            self.names.clear();
-            self.shapes.clear();
-            self.texts.clear();
-            self.last = 0;
+        if bytes > LARGEST_SPARE {
+            return;
+        }
+        self.nodes.clear();
+        self.names.clear();
+        self.shapes.clear();
+        self.texts.clear();
+        self.last = 0;
+        if bytes <= SMALL_SPARE {
             SPARE.set(Some(self));
+        } else if let Some(mut large) = LARGE.try_lock().filter(|large| large.len() < MOST_SPARES) {
+            large.push(self);
+        }
+    }
+
+    /// Goes on with the memory of a large tape, if nothing is on this one yet.
+    fn expect_much(&mut self) {
+        if self.nodes.is_empty()
+            && let Some(large) = LARGE.try_lock().and_then(|mut large| large.pop())
+        {
+            SPARE.set(Some(std::mem::replace(self, large)));
         }
     }
 
@@ -166,10 +191,11 @@ impl Tape {
 
     /// A list, whose `length` values follow.
     pub fn list(&mut self, length: usize) {
-        self.nodes.push(Node::List(small(length)));
         if length >= MANY && self.shapes.is_empty() {
+            self.expect_much();
             self.shapes.push(Shape { before: 0, name: 0, dicts: 0, longer: 0 });
         }
+        self.nodes.push(Node::List(small(length)));
     }
 
     /// A dict, whose `length` pairs of a name and a value follow.
