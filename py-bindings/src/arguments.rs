@@ -31,6 +31,11 @@ impl Texts {
         Ok(texts)
     }
 
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
     /// Each by itself.
     pub fn cut(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());

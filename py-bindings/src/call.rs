@@ -24,6 +24,9 @@ use crate::threads::{Readers, Runner};
 /// How often a thread that waits looks for signals such as Ctrl-C.
 const SIGNAL_TICK: Duration = Duration::from_millis(50);
 
+/// Fewer documents are read sooner than another thread is woken to read them.
+const WORTH_A_THREAD: usize = 250;
+
 type Start = Box<dyn FnOnce(Runner) -> Pending<Reply> + Send>;
 
 /// A call that has not begun.
@@ -85,12 +88,14 @@ impl Call {
         Self { kind: Kind::Brief, ..Self::read(origin, submit) }
     }
 
-    /// A read of many documents.
-    pub fn large<T: IntoReply + Send + 'static>(
+    /// A read of so many documents.
+    pub fn of_many<T: IntoReply + Send + 'static>(
         origin: &Origin,
+        documents: usize,
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
-        Self { kind: Kind::Large, ..Self::read(origin, submit) }
+        let kind = if documents >= WORTH_A_THREAD { Kind::Large } else { Kind::Other };
+        Self { kind, ..Self::read(origin, submit) }
     }
 
     /// How the documents of the answer are read.

@@ -76,8 +76,9 @@ impl Store {
     fn get_many(&self, ids: &Bound<'_, PyAny>) -> PyResult<Call> {
         export("Store.get_many", || {
             let (collection, ids) = (self.collection()?, Texts::of("ids", ids)?);
+            let count = ids.count();
             let read = move || collection.get_many(ids.cut()).map(|entries| Ok(Documents(entries)));
-            Ok(Call::large(&self.origin, read))
+            Ok(Call::of_many(&self.origin, count, read))
         })
     }
 

@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::guard::catch;
 use crate::owned::Owned;
 
-/// Reads of one database that may run at once for event loops.
+/// Reads of one database that may run at once for event loops, and for callers who take turns at large ones.
 const READERS: usize = 4;
 /// Reads of one database that may wait for a thread.
 const MAX_READS: usize = 65_536;
@@ -30,7 +30,8 @@ const LEAST_CAREFUL: u32 = 4;
 /// for the disk, but not again and again.
 const CAREFUL: u32 = 256;
 
-/// The threads on which event loops have a database read: reading may wait for the disk, which a loop must not.
+/// The threads on which event loops have a database read: reading may wait for the disk, which a loop must not. Callers
+/// who take turns at large answers have them read there too.
 #[derive(Debug, Default)]
 pub struct Readers {
     pool: Mutex<Option<Arc<Owned<Pool>>>>,
