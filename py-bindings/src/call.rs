@@ -24,8 +24,8 @@ use crate::threads::{Readers, Runner};
 /// How often a thread that waits looks for signals such as Ctrl-C.
 const SIGNAL_TICK: Duration = Duration::from_millis(50);
 
-/// Fewer documents are read sooner than another thread is woken to read them.
-const WORTH_A_THREAD: usize = 250;
+/// For fewer documents another thread is not woken; for so many it pays, as measured.
+const WORTH_A_THREAD: usize = 30;
 
 type Start = Box<dyn FnOnce(Runner) -> Pending<Reply> + Send>;
 
