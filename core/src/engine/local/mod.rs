@@ -143,11 +143,15 @@ impl Engine for LocalEngine {
             return shared.log.sync().map(|()| Committed::At(first));
         }
         // While the disk writes: readers see none of it before it is published, and that is behind the sync.
-        view.apply(first, &group.records)?;
-        let last = first + group.records.len() as Sequence - 1;
-        if shared.options.log.durability >= Durability::Synced {
-            shared.log.sync()?;
+        let synced = view.apply(first, &group.records).and_then(|()| match shared.options.log.durability {
+            Durability::Written => Ok(()),
+            _ => shared.log.sync(),
+        });
+        if let Err(error) = synced {
+            view.withhold();
+            return Err(error);
         }
+        let last = first + group.records.len() as Sequence - 1;
         view.publish(last);
         shared.shown.store(last, Ordering::Release);
         Ok(Committed::At(first))

@@ -29,8 +29,8 @@ const QUIET: Duration = Duration::from_millis(5);
 const LOOK_UP: Duration = Duration::from_millis(20);
 /// How long a reader takes at most, if all goes well.
 const FAREWELL: Duration = Duration::from_millis(100);
-/// How long a group may take from apply to publish before a freeze gives up on it.
-const PUBLISH_WAIT: Duration = Duration::from_secs(10);
+/// How long a group may take from apply to publish, which is its sync, before a freeze gives up on it for now.
+pub(super) const PUBLISH_WAIT: Duration = Duration::from_secs(10);
 
 /// What is known about the store's content, and the drain that is under way.
 #[derive(Debug)]
@@ -200,7 +200,8 @@ impl Shared {
             // A group is between apply and publish; its writer makes the freeze when it publishes,
             // because a waiter that only tried again might never find a gap between two groups.
             writer.freeze_wanted = true;
-            self.moved.wait_while_for(&mut writer, |writer| writer.freeze_wanted && !self.is_ending(), PUBLISH_WAIT);
+            let waits = |writer: &mut Writer| writer.freeze_wanted && !writer.is_withheld && !self.is_ending();
+            self.moved.wait_while_for(&mut writer, waits, PUBLISH_WAIT);
             writer.freeze_wanted = false;
         }
         let Some(at) = writer.frozen_at.take() else {

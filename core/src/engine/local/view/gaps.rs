@@ -14,12 +14,15 @@ use crate::engine::{Direction, KeyRange, Sequence, Write};
 
 /// More of them than queues with their own fronts are seldom needed.
 const MOST: usize = 64;
+/// So many keys that are put and not published yet are known one by one.
+const MOST_ARRIVING: usize = 4_096;
 
 /// Dead ranges of a view, each valid for snapshots from some sequence on.
 ///
 /// The invariant: no key of a range is live at any sequence from `since` to the newest applied one.
-/// A removal cannot break it, a put cuts the range before its memtable is touched, and a scan whose
-/// snapshot is not the newest adds none.
+/// A removal cannot break it, and a put cuts the range before its memtable is touched. A scan adds none whose snapshot is
+/// not the newest, and none around a key that is being put: a group is applied while the disk writes it, and it is then
+/// that the next operations scan.
 #[derive(Debug, Default)]
 pub struct Gaps {
     inner: RwLock<Inner>,
@@ -30,8 +33,12 @@ pub struct Gaps {
 struct Inner {
     /// By first key; they do not overlap.
     ranges: BTreeMap<Bytes, Gap>,
-    /// The newest operation that was, or is being, applied.
-    begun: Sequence,
+    /// The newest operation that scans can see.
+    published: Sequence,
+    /// What operations behind that one put.
+    arriving: Vec<Bytes>,
+    /// They put more than is worth noting.
+    many_arrive: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -41,25 +48,32 @@ struct Gap {
 }
 
 impl Gaps {
-    /// No range is known; `applied` is the newest operation.
-    pub fn new(applied: Sequence) -> Self {
-        let inner = Inner { begun: applied, ..Inner::default() };
+    /// No range is known; `published` is the newest operation.
+    pub fn new(published: Sequence) -> Self {
+        let inner = Inner { published, ..Inner::default() };
         Self { inner: RwLock::new(inner), any: AtomicBool::new(false) }
     }
 
-    /// Tells that `writes`, up to operation `last`, are about to be applied.
-    pub fn begin<'a>(&self, last: Sequence, writes: impl Iterator<Item = &'a Write>) {
+    /// Tells that `writes` are about to be applied.
+    pub fn begin<'a>(&self, writes: impl Iterator<Item = &'a Write>) {
         let mut inner = self.inner.write();
-        inner.begun = last;
-        if inner.ranges.is_empty() {
-            return;
-        }
-        for write in writes {
-            if !matches!(write, Write::Delete { .. }) {
-                inner.cut(write.key());
+        for write in writes.filter(|write| !matches!(write, Write::Delete { .. })) {
+            inner.cut(write.key());
+            if inner.arriving.len() < MOST_ARRIVING {
+                inner.arriving.push(write.key().clone());
+            } else {
+                inner.many_arrive = true;
             }
         }
         self.any.store(!inner.ranges.is_empty(), Ordering::Release);
+    }
+
+    /// Tells that everything up to `sequence` is going to be seen.
+    pub fn publish(&self, sequence: Sequence) {
+        let mut inner = self.inner.write();
+        inner.published = sequence;
+        inner.arriving.clear();
+        inner.many_arrive = false;
     }
 
     /// The range around `key`, as first key and first key behind it, if one is known at `at`. Going
@@ -85,11 +99,14 @@ impl Gaps {
         (inside && gap.since <= at).then(|| (start.clone(), gap.end.clone()))
     }
 
-    /// Keeps a range that a scan at `at` found dead, if nothing was applied since.
+    /// Keeps a range that a scan at `at` found dead, if nothing came to life in it since.
     pub fn add(&self, range: KeyRange, at: Sequence) {
         let (mut start, Some(mut end)) = (range.start, range.end) else { return };
         let mut inner = self.inner.write();
-        if inner.begun > at || start >= end {
+        if inner.published > at || start >= end || inner.many_arrive {
+            return;
+        }
+        if inner.arriving.iter().any(|key| start <= *key && *key < end) {
             return;
         }
         let mut since = at;
@@ -155,14 +172,35 @@ mod tests {
         assert_eq!((around(&gaps, "b", 5), around(&gaps, "e", 9)), (whole.clone(), whole));
         assert_eq!((around(&gaps, "c", 4), around(&gaps, "a", 5), around(&gaps, "f", 5)), (None, None, None));
         let put = Write::Put { key: Bytes::from_static(b"d"), value: Bytes::new() };
-        gaps.begin(6, std::iter::once(&put));
+        gaps.begin(std::iter::once(&put));
         assert_eq!(around(&gaps, "d", 9), None);
         assert_eq!(around(&gaps, "c", 9).map(|gap| gap.1), Some(Bytes::from_static(b"d")));
         assert_eq!(around(&gaps, "e", 9).map(|gap| gap.0), Some(Bytes::from_static(b"d\0")));
         gaps.add(range("a", "z"), 5);
+        assert_eq!(around(&gaps, "d", 9), None, "what is being put comes to life in it");
+        gaps.add(range("p", "q"), 5);
+        assert!(around(&gaps, "p", 9).is_some(), "nothing is put there");
+        gaps.publish(6);
+        gaps.add(range("a", "z"), 5);
         assert_eq!(around(&gaps, "d", 9), None, "a scan of the past knows nothing of now");
         gaps.add(range("c", "e"), 6);
         assert_eq!(around(&gaps, "d", 9), Some((Bytes::from_static(b"b"), Bytes::from_static(b"f"))));
+    }
+
+    /// A replay applies for long and publishes at its end: what it puts must not fill memory, nor be forgotten.
+    #[test]
+    fn no_range_is_added_while_more_is_put_than_is_noted() {
+        let gaps = Gaps::new(0);
+        for number in 0..=MOST_ARRIVING as u64 {
+            let put = Write::Put { key: Bytes::copy_from_slice(&number.to_be_bytes()), value: Bytes::new() };
+            gaps.begin(std::iter::once(&put));
+        }
+        assert_eq!(gaps.inner.read().arriving.len(), MOST_ARRIVING);
+        gaps.add(range("b", "f"), 0);
+        assert_eq!(around(&gaps, "b", 9), None);
+        gaps.publish(1);
+        gaps.add(range("b", "f"), 1);
+        assert!(around(&gaps, "b", 9).is_some());
     }
 
     /// Thousands of short ranges would cost every write more than they save.
@@ -170,7 +208,7 @@ mod tests {
     fn few_ranges_are_kept_and_the_newest_among_them() {
         let gaps = Gaps::new(0);
         for number in 0..1_000_u64 {
-            gaps.begin(number, std::iter::empty());
+            gaps.publish(number);
             let start = Bytes::copy_from_slice(&number.to_be_bytes());
             let end = super::super::store::behind(&start);
             gaps.add(KeyRange { start, end: Some(end) }, number);

@@ -90,6 +90,8 @@ struct Writer {
     freeze_wanted: bool,
     /// The freeze that was made for it.
     frozen_at: Option<Sequence>,
+    /// The group that was applied last will not be published.
+    is_withheld: bool,
     /// The notice of the list in use, and of those before it.
     ended: Vec<Ended>,
     newest: Newest,
@@ -139,6 +141,7 @@ impl View {
                 applied: at,
                 freeze_wanted: false,
                 frozen_at: None,
+                is_withheld: false,
                 ended: vec![ended],
                 newest: Newest::default(),
             }),
@@ -161,10 +164,9 @@ impl View {
         let shared = &*self.shared;
         let mut writer = shared.writer.lock();
         debug_assert!(records.is_empty() || first > writer.applied, "records are applied in order, each once");
-        let last = first + (records.len() as Sequence).saturating_sub(1);
         // Before the memtable: a range must not be called dead while a key in it comes to life.
         let changes = records.iter().flat_map(|record| &record.writes);
-        shared.gaps.begin(last, changes.filter(|_| !shared.options.has(Planted::GapsNotCut)));
+        shared.gaps.begin(changes.filter(|_| !shared.options.has(Planted::GapsNotCut)));
         let active = shared.active();
         let before = active.bytes();
         writer.newest.look_at(records);
@@ -195,10 +197,20 @@ impl View {
     pub fn publish(&self, sequence: Sequence) {
         let mut writer = self.shared.writer.lock();
         debug_assert!(sequence >= writer.applied, "whole groups are published");
+        self.shared.gaps.publish(sequence);
         self.shared.published.store(sequence, Ordering::Release);
         if writer.freeze_wanted {
             self.shared.freeze_at(&mut writer, sequence);
         }
+    }
+
+    /// What was applied last will never be published, because its sync failed: no checkpoint can come behind it any more,
+    /// and none waits for it.
+    pub fn withhold(&self) {
+        let mut writer = self.shared.writer.lock();
+        writer.is_withheld = true;
+        drop(writer);
+        self.shared.moved.notify_all();
     }
 
     /// The newest published sequence.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
 use super::*;
-use crate::engine::local::view::merge;
+use crate::engine::local::view::{checkpoint, merge};
 use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES, Snapshot};
 use crate::error::{Error, ErrorKind};
 
@@ -170,6 +170,45 @@ fn a_claim_takes_few_steps_however_much_was_claimed_before() {
         let steps = merge::STEPS.get();
         assert!(steps < 900 * 4, "{direction:?} steps={steps}");
     }
+}
+
+/// Operations are run while the group before them is on its way to the disk, applied and not yet published: their scans
+/// must find ranges too, or they step over more and more as long as somebody writes.
+#[test]
+fn a_claim_amid_a_group_takes_few_steps_too() {
+    let view = memory(options());
+    for task in 1..=1_000_u64 {
+        commit(&view, task, vec![put(&task.to_be_bytes(), b"task")]);
+    }
+    merge::STEPS.set(0);
+    for claim in (1_001..=2_800_u64).step_by(2) {
+        let other = Record { writes: vec![put(b"other", &claim.to_be_bytes())], ..Record::default() };
+        view.apply(claim, &[other]).unwrap();
+        let page = view.snapshot().scan(&KeyRange::prefix(b"\0"), Direction::Forward, 1).unwrap();
+        view.publish(claim);
+        commit(&view, claim + 1, vec![delete(&page[0].key)]);
+    }
+    let steps = merge::STEPS.get();
+    assert!(steps < 900 * 4, "steps={steps}");
+}
+
+/// A sync that fails leaves a group that nobody will ever see: a close must not wait for it, nor drain it.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a wait of many seconds is what must not be")]
+fn a_group_that_is_never_published_holds_no_checkpoint_up() {
+    let view = memory(options());
+    commit(&view, 1, vec![put(b"a", b"1")]);
+    view.apply(2, &[Record { writes: vec![put(b"a", b"2")], ..Record::default() }]).unwrap();
+    let watch = std::time::Instant::now();
+    thread::scope(|scope| {
+        let checkpoint = scope.spawn(|| view.checkpoint(&Manifest::default()));
+        view.withhold();
+        let refused = checkpoint.join().unwrap().expect_err("not all that was applied may be drained");
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    });
+    view.checkpoint(&Manifest::default()).expect_err("nor later");
+    assert!(watch.elapsed() < checkpoint::PUBLISH_WAIT, "it was waited for");
+    assert_eq!(view.snapshot().get(b"a").unwrap().unwrap().value, "1");
 }
 
 /// A queue whose front moves on while readers scan it: a dead range that is kept too long hides
