@@ -53,6 +53,8 @@ pub struct UnderWay {
     pub sent: bool,
     /// More than one may have.
     pub repeated: bool,
+    /// Its caller relies on somebody else who reads answers.
+    pub awaited: bool,
 }
 
 impl UnderWay {
@@ -89,6 +91,7 @@ pub struct Calls {
     /// By number, which is the order in which they are sent again.
     under_way: BTreeMap<u64, UnderWay>,
     waits: usize,
+    awaited: usize,
     bytes: usize,
     limit: usize,
     next: u64,
@@ -112,6 +115,7 @@ impl Calls {
         Self {
             under_way: BTreeMap::new(),
             waits: 0,
+            awaited: 0,
             bytes: 0,
             limit,
             next: 1,
@@ -178,12 +182,28 @@ impl Calls {
         if let Kind::Write { slot } = call.kind {
             self.slots.push(slot);
         }
+        self.awaited -= usize::from(call.awaited);
         Some(call)
     }
 
     /// The call with this number.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut UnderWay> {
         self.under_way.get_mut(&number)
+    }
+
+    /// Notes that the caller of this one relies on others to read its answer. Where the call is not under way any more,
+    /// its answer is there.
+    pub fn await_answer(&mut self, number: u64) {
+        if let Some(call) = self.under_way.get_mut(&number)
+            && !std::mem::replace(&mut call.awaited, true)
+        {
+            self.awaited += 1;
+        }
+    }
+
+    /// Whether any caller relies on others to read its answer.
+    pub fn any_awaited(&self) -> bool {
+        self.awaited > 0
     }
 
     /// Takes out every call that `which` says.
@@ -221,7 +241,7 @@ mod tests {
 
     fn write(sent: bool) -> UnderWay {
         let kind = Kind::Write { slot: 0 };
-        UnderWay { kind, frame: Bytes::new(), reply: None, until: None, sent, repeated: false }
+        UnderWay { kind, frame: Bytes::new(), reply: None, until: None, sent, repeated: false, awaited: false }
     }
 
     // The first owner wrote it and died before its answer; the second one has no room. Were its refusal passed on,

@@ -17,6 +17,7 @@ use crate::operation::{Answer, Operation};
 use crate::store::session::SessionCall;
 
 use super::Setting;
+use super::awaiting::{Answering, Reads, Waiting};
 use super::calls::{Calls, Kind, Outcome, UnderWay};
 use super::link::Link;
 use super::owner::Owner;
@@ -49,6 +50,8 @@ pub struct Client {
     pub changed: Condvar,
     /// Wakes the thread that looks after deadlines.
     tick: Condvar,
+    /// Wakes the client's thread to read answers.
+    pub reading: Condvar,
     /// Rings when a call that waits for room should look again.
     room: Event,
 }
@@ -75,6 +78,9 @@ pub struct State {
     pub stage: Stage,
     /// Threads of this client that have not ended.
     pub threads: usize,
+    pub reads: Reads,
+    /// A caller has read since the client's thread looked last.
+    pub was_read: bool,
     waiting: usize,
     ticking: bool,
     unsent: bool,
@@ -93,6 +99,14 @@ impl fmt::Debug for Client {
     }
 }
 
+/// When the frame of a call goes out.
+#[derive(Clone, Copy)]
+enum Sent {
+    Now,
+    /// When somebody wants its answer, or that of an other call: together with what came meanwhile.
+    WhenWanted,
+}
+
 /// What became of a call that came in.
 enum Taken {
     In(Waiting),
@@ -101,36 +115,6 @@ enum Taken {
     /// This process owns the data by now.
     Here(Arc<Owner>),
     Failed(Error),
-}
-
-/// A caller's end of a call.
-struct Waiting {
-    receiver: oneshot::Receiver<Outcome>,
-    interest: Interest,
-}
-
-/// That somebody waits for a call, until it is dropped.
-struct Interest {
-    client: Arc<Client>,
-    number: u64,
-    over: bool,
-}
-
-impl Waiting {
-    async fn outcome(self) -> Outcome {
-        let Self { receiver, mut interest } = self;
-        let outcome = receiver.await;
-        interest.over = true;
-        outcome.unwrap_or_else(|_| Outcome::Failed(closed()))
-    }
-}
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        if !self.over {
-            self.client.give_up(self.number);
-        }
-    }
 }
 
 impl Client {
@@ -147,6 +131,8 @@ impl Client {
             problem: None,
             stage: Stage::Open,
             threads: 0,
+            reads: Reads::Nobody,
+            was_read: false,
             waiting: 0,
             ticking: false,
             unsent: false,
@@ -159,6 +145,7 @@ impl Client {
             state: Mutex::new(state),
             changed: Condvar::new(),
             tick: Condvar::new(),
+            reading: Condvar::new(),
             room: Event::new(),
         });
         client.spawn("kappa-deadlines", |client| client.look_after_deadlines())?;
@@ -184,7 +171,7 @@ impl Client {
     }
 
     /// Whether this is the copy in a forked child, where no thread answers and a lock may be held by nobody.
-    fn is_inherited(&self) -> bool {
+    pub fn is_inherited(&self) -> bool {
         self.generation != fork::generation()
     }
 
@@ -216,15 +203,15 @@ impl Client {
             return Pending::ready(Err(error.with("limit", MAX_REQUEST_BYTES)));
         }
         let until = self.until(patience);
-        match self.take_in(kind, frame, Some(until)) {
-            Taken::In(waiting) => Pending::new(async move { answer(waiting.outcome().await) }),
+        match self.take_in(kind, frame, Some(until), Sent::WhenWanted) {
+            Taken::In(waiting) => Pending::coming(Answering(waiting)),
             Taken::Here(owner) => owner.local.submit(operation, options),
             Taken::Failed(error) => Pending::ready(Err(error)),
             Taken::Full(frame) => {
                 let client = Arc::clone(self);
                 Pending::new(async move {
                     match client.wait_for_room(kind, frame, until).await {
-                        Taken::In(waiting) => answer(waiting.outcome().await),
+                        Taken::In(waiting) => answer(waiting.await),
                         Taken::Here(owner) => owner.local.submit(operation, options).await,
                         Taken::Failed(error) => Err(error),
                         Taken::Full(_) => Err(full()),
@@ -240,10 +227,9 @@ impl Client {
     }
 
     /// Numbers the call, notes it, and sends it where there is somebody to send it to.
-    fn take_in(self: &Arc<Self>, mut kind: Kind, mut frame: Vec<u8>, until: Option<u64>) -> Taken {
+    fn take_in(self: &Arc<Self>, mut kind: Kind, mut frame: Vec<u8>, until: Option<u64>, sent: Sent) -> Taken {
         if self.is_inherited() {
-            let message = "the call began in the process that this one was forked from; begin it again";
-            return Taken::Failed(Error::new(ErrorKind::Unavailable, message));
+            return Taken::Failed(inherited());
         }
         let (reply, receiver) = oneshot::channel();
         let mut state = self.state();
@@ -269,17 +255,22 @@ impl Client {
         protocol::set_number(&mut frame, number);
         let frame = Bytes::from(frame);
         let link = state.link.clone();
-        let sent = link.is_some();
-        state.calls.add(UnderWay { kind, frame: frame.clone(), reply: Some(reply), until, sent, repeated: false });
+        let (reply, copy) = (Some(reply), frame.clone());
+        let awaited = false;
+        state.calls.add(UnderWay { kind, frame: copy, reply, until, sent: link.is_some(), repeated: false, awaited });
         let wake = until.is_some() && !state.ticking;
         drop(state);
         if wake {
             self.tick.notify_all();
         }
-        if link.is_some_and(|link| link.send(&frame)) {
+        let more = link.as_ref().is_some_and(|link| match sent {
+            Sent::Now => link.send(&frame),
+            Sent::WhenWanted => link.hold(&frame) && link.push(),
+        });
+        if more {
             self.flush_later();
         }
-        Taken::In(Waiting { receiver, interest: Interest { client: Arc::clone(self), number, over: false } })
+        Taken::In(Waiting::new(receiver, Arc::clone(self), number, link))
     }
 
     pub fn chance(&self) -> [u8; 8] {
@@ -307,7 +298,7 @@ impl Client {
         let mut frame = frame;
         loop {
             let listener = self.room.listen();
-            match self.take_in(kind, frame, Some(until)) {
+            match self.take_in(kind, frame, Some(until), Sent::Now) {
                 Taken::Full(refused) => frame = refused,
                 other => return other,
             }
@@ -326,14 +317,14 @@ impl Client {
         request.put(&mut frame, 0);
         let until = self.until(patience);
         let client = Arc::clone(self);
-        let taken = self.take_in(Kind::Read, frame, Some(until));
+        let taken = self.take_in(Kind::Read, frame, Some(until), Sent::Now);
         Pending::new(async move {
             let taken = match taken {
                 Taken::Full(frame) => Arc::clone(&client).wait_for_room(Kind::Read, frame, until).await,
                 other => other,
             };
             match taken {
-                Taken::In(waiting) => match waiting.outcome().await {
+                Taken::In(waiting) => match waiting.await {
                     Outcome::Answered(body) => Ok(Asked::There(Reader::new(body))),
                     Outcome::Failed(error) => Err(error),
                     Outcome::Moved => client.owner.get().map(|owner| Asked::Here(Arc::clone(owner))).ok_or_else(closed),
@@ -393,8 +384,8 @@ impl Client {
             loop {
                 let mut frame = Vec::new();
                 Request::Changes(cursor.clone()).put(&mut frame, 0);
-                match client.take_in(Kind::Changes, frame, None) {
-                    Taken::In(waiting) => match waiting.outcome().await {
+                match client.take_in(Kind::Changes, frame, None, Sent::Now) {
+                    Taken::In(waiting) => match waiting.await {
                         Outcome::Answered(body) => return Reader::new(body).changes(),
                         Outcome::Failed(error) => return Err(error),
                         Outcome::Moved => {}
@@ -411,9 +402,9 @@ impl Client {
     pub fn committed(self: &Arc<Self>) -> Pending<()> {
         let mut frame = Vec::new();
         Request::Committed.put(&mut frame, 0);
-        match self.take_in(Kind::Committed, frame, None) {
+        match self.take_in(Kind::Committed, frame, None, Sent::Now) {
             Taken::In(waiting) => Pending::new(async move {
-                match waiting.outcome().await {
+                match waiting.await {
                     Outcome::Failed(error) => Err(error),
                     Outcome::Answered(_) | Outcome::Moved => Ok(()),
                 }
@@ -425,7 +416,7 @@ impl Client {
     }
 
     /// Nobody waits for the answer. A write is done all the same.
-    fn give_up(&self, number: u64) {
+    pub fn give_up(&self, number: u64) {
         if self.is_inherited() {
             return;
         }
@@ -433,6 +424,12 @@ impl Client {
         let Some(call) = state.calls.get_mut(number) else { return };
         if matches!(call.kind, Kind::Write { .. }) {
             call.reply = None;
+            let link = state.link.clone();
+            drop(state);
+            // It may be held back still.
+            if link.is_some_and(|link| link.push()) {
+                self.flush_later();
+            }
             return;
         }
         let kind = call.kind;
@@ -491,6 +488,12 @@ impl Client {
             };
             state = woken.unwrap_or_else(|state| state);
             state.ticking = true;
+            let link = state.link.clone();
+            drop(state);
+            // A call that nobody asked for yet begins all the same.
+            let more = link.is_some_and(|link| link.push());
+            state = self.state();
+            state.unsent |= more;
             state = self.expire(state);
         }
         drop(state);
@@ -548,6 +551,7 @@ impl Client {
             link.end();
         }
         self.tick.notify_all();
+        self.reading.notify_all();
         self.changed.notify_all();
         self.room.notify(usize::MAX);
         for call in left {
@@ -563,7 +567,7 @@ enum Asked {
     Here(Arc<Owner>),
 }
 
-fn answer(outcome: Outcome) -> Result<Answer> {
+pub fn answer(outcome: Outcome) -> Result<Answer> {
     match outcome {
         Outcome::Answered(body) => Reader::new(body).answer(),
         Outcome::Failed(error) => Err(error),
@@ -571,8 +575,13 @@ fn answer(outcome: Outcome) -> Result<Answer> {
     }
 }
 
-fn closed() -> Error {
+pub fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+pub fn inherited() -> Error {
+    let message = "the call began in the process that this one was forked from; begin it again";
+    Error::new(ErrorKind::Unavailable, message)
 }
 
 fn full() -> Error {

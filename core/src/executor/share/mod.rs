@@ -1,5 +1,6 @@
 //! One database for all processes of a host: one owns it, the others ask that one, and nobody has to notice.
 
+mod awaiting;
 mod calls;
 mod client;
 mod connection;

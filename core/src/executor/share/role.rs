@@ -16,7 +16,7 @@ use crate::executor::Pending;
 use super::Setting;
 use super::calls::{Kind, Outcome, UnderWay};
 use super::client::{Client, Stage, State};
-use super::link::{Heard, Inbox, Link};
+use super::link::{Heard, Link};
 use super::owner::Owner;
 use super::protocol::{HIGHEST, Hello, LOWEST, MAX_REQUEST_BYTES, Request, Welcome, read_answered, take_frame};
 use super::serve::{Served, serve};
@@ -40,7 +40,6 @@ pub enum Found {
 pub struct Connected {
     link: Arc<Link>,
     welcome: Welcome,
-    inbox: Inbox,
 }
 
 /// What a look should do next.
@@ -86,13 +85,13 @@ fn connect(setting: &Setting, may_own: bool, seeker: &dyn Look) -> Result<Option
     let mut hello = Vec::new();
     Hello { lowest: LOWEST, highest: HIGHEST, pid: std::process::id() }.put(&mut hello);
     link.send(&hello);
-    let mut inbox = Inbox::default();
     loop {
-        match link.receive(&mut inbox)? {
+        let heard = link.receive(&mut link.inbox())?;
+        match heard {
             Heard::Frames(frames) => {
                 let Some(frame) = frames.into_iter().next() else { continue };
                 let welcome = Welcome::read(frame)?;
-                return Ok(Some(Found::Owner(Connected { link: Arc::new(link), welcome, inbox })));
+                return Ok(Some(Found::Owner(Connected { link: Arc::new(link), welcome })));
             }
             Heard::End => return Ok(None),
             // The owner recovers, or is stopped. It may also be dead with a child of it holding the socket.
@@ -155,12 +154,18 @@ impl Look for Client {
 /// Sends what is under way and hands out answers until the connection ends. Gives the lock where the owner is dead
 /// although the connection stands.
 fn follow(client: &Client, connected: Connected) -> Option<DirectoryLock> {
-    let Connected { link, welcome, mut inbox } = connected;
+    let Connected { link, welcome } = connected;
     if !attach(client, &link, &welcome) {
         return None;
     }
-    let mut heard = Ok(Heard::Frames(Vec::new()));
+    let mut answers = false;
     let lock = loop {
+        if !client.take_reading(answers) {
+            break None;
+        }
+        let heard = link.receive(&mut link.inbox());
+        client.leave_reading();
+        answers = matches!(heard, Ok(Heard::Frames(_)));
         match heard {
             Ok(Heard::Frames(frames)) => match hand_out(client, frames) {
                 Ok(()) => {}
@@ -190,7 +195,6 @@ fn follow(client: &Client, connected: Connected) -> Option<DirectoryLock> {
                 break None;
             }
         }
-        heard = link.receive(&mut inbox);
     };
     link.end();
     let mut state = client.state();
@@ -252,7 +256,11 @@ fn refuse(strangers: Vec<UnderWay>) {
     }
 }
 
-fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<()> {
+/// Gives answers to their callers.
+///
+/// # Errors
+/// What the owner says who lets this client go; when it sends what is no answer.
+pub fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<()> {
     if frames.is_empty() {
         return Ok(());
     }
