@@ -1,4 +1,4 @@
-//! The answer of a call under way: who waits for it, and who reads meanwhile.
+//! The answer of a call under way, as its caller waits for it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,10 +10,11 @@ use crate::error::Result;
 use crate::executor::pending::{Coming, block_on};
 use crate::operation::Answer;
 
-use super::calls::Outcome;
+use super::calls::{Awaited, Outcome};
 use super::client::{Client, answer, closed, inherited};
-use super::link::{Heard, LISTEN, Link};
-use super::role::{self, Look};
+use super::link::Link;
+use super::reading::Told;
+use super::role::Look;
 
 /// A caller's end of a call. Its frame may be held back until somebody wants the answer.
 pub struct Waiting {
@@ -86,116 +87,26 @@ impl Waiting {
             Err(oneshot::TryRecvError::Empty) => {}
         }
         self.push();
-        let number = self.interest.number;
-        if let Some(link) = client.begin_reading(number) {
-            let answered = read(&client, &link, &receiver);
-            client.end_reading((!answered).then_some(number));
-        }
+        read(&client, self.interest.number, &receiver);
         let outcome = receiver.recv().ok();
         self.over(outcome)
     }
 }
 
-/// Who reads answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
-    Nobody,
-    /// The client's own thread.
-    Thread,
-    /// A caller who blocks on an answer.
-    Caller,
-}
-
-impl Client {
-    /// Notes that the caller of a call relies on others to read its answer.
-    pub fn await_answer(&self, number: u64) {
-        let mut state = self.state();
-        state.calls.await_answer(number);
-        if state.reads == Reads::Nobody {
-            self.reading.notify_all();
-        }
-    }
-
-    /// Gives the connection to a caller who blocks on the call, to read answers until [`Client::end_reading`]. None where
-    /// somebody else reads, or will.
-    pub fn begin_reading(&self, number: u64) -> Option<Arc<Link>> {
-        let mut state = self.state();
-        if state.reads == Reads::Nobody
-            && !state.calls.any_awaited()
-            && let Some(link) = state.link.clone()
-        {
-            state.reads = Reads::Caller;
-            return Some(link);
-        }
-        state.calls.await_answer(number);
-        if state.reads == Reads::Nobody {
-            self.reading.notify_all();
-        }
-        None
-    }
-
-    /// Others read from here on, also the answer of the call that was `left`.
-    pub fn end_reading(&self, left: Option<u64>) {
-        let mut state = self.state();
-        state.reads = Reads::Nobody;
-        state.was_read = true;
-        if let Some(left) = left {
-            state.calls.await_answer(left);
-        }
-        if state.calls.any_awaited() {
-            self.reading.notify_all();
-        }
-    }
-
-    /// Waits until reading is for the client's own thread: while there are `answers` for callers who block and can read for
-    /// themselves, waking it for each would cost more than the answers. False once the client has ended.
-    pub fn take_reading(&self, answers: bool) -> bool {
-        let mut state = self.state();
-        loop {
-            if state.has_ended() {
-                return false;
-            }
-            if state.reads == Reads::Nobody && (!answers || state.calls.any_awaited()) {
-                break;
-            }
-            let (woken, waited) = match self.reading.wait_timeout(state, LISTEN) {
-                Ok((state, waited)) => (state, waited),
-                Err(poisoned) => poisoned.into_inner(),
-            };
-            state = woken;
-            // Who hears nobody must listen itself, or the end of the owner would not be noticed.
-            if waited.timed_out() && !std::mem::take(&mut state.was_read) && state.reads == Reads::Nobody {
-                break;
-            }
-        }
-        state.reads = Reads::Thread;
-        true
-    }
-
-    /// Ends what [`Client::take_reading`] began.
-    pub fn leave_reading(&self) {
-        self.state().reads = Reads::Nobody;
-    }
-}
-
-/// Reads answers, also of others, until this one is there; false when somebody else has to go on, because the connection
+/// Reads answers, also of others, until this one is there; or leaves it to somebody else, at once or because the connection
 /// is over or silent.
-fn read(client: &Client, link: &Link, receiver: &oneshot::Receiver<Outcome>) -> bool {
-    let mut inbox = link.inbox();
+fn read(client: &Client, number: u64, receiver: &oneshot::Receiver<Outcome>) {
+    let Some(mut reading) = client.begin_reading(number) else { return };
     while !receiver.has_message() {
-        let heard = link.receive(&mut inbox);
-        let problem = match heard {
-            Ok(Heard::Frames(frames)) => role::hand_out(client, frames).err(),
-            Ok(Heard::Silence | Heard::End) => return receiver.has_message(),
-            Err(error) => Some(error),
-        };
-        if let Some(problem) = problem {
-            client.note(problem);
-            link.end();
-            return receiver.has_message();
+        match reading.listen() {
+            Ok(Told::Answers { .. }) => {}
+            Ok(Told::Silence | Told::End) => return,
+            Err(problem) => {
+                client.note(problem);
+                return;
+            }
         }
     }
-    true
 }
 
 impl Future for Waiting {
@@ -216,7 +127,7 @@ impl Future for Waiting {
             Poll::Ready(outcome) => Poll::Ready(self.over(outcome.ok())),
             Poll::Pending => {
                 if first {
-                    self.interest.client.await_answer(self.interest.number);
+                    self.interest.client.await_answer(self.interest.number, Awaited::Polling);
                 }
                 self.push();
                 Poll::Pending

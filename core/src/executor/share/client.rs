@@ -17,8 +17,8 @@ use crate::operation::{Answer, Operation};
 use crate::store::session::SessionCall;
 
 use super::Setting;
-use super::awaiting::{Answering, Reads, Waiting};
-use super::calls::{Calls, Kind, Outcome, UnderWay};
+use super::awaiting::{Answering, Waiting};
+use super::calls::{Awaited, Calls, Kind, Outcome, UnderWay};
 use super::link::Link;
 use super::owner::Owner;
 use super::protocol::{self, MAX_REQUEST_BYTES, Request};
@@ -26,7 +26,7 @@ use super::role;
 use super::wire::Reader;
 
 /// How often calls are looked through for those past their deadline.
-const TICK: Duration = Duration::from_millis(50);
+pub const TICK: Duration = Duration::from_millis(50);
 /// No call gives up sooner: two processes need a moment.
 const MIN_PATIENCE_MS: u64 = 250;
 /// Bytes that an owner may leave untaken before further calls wait.
@@ -49,11 +49,11 @@ pub struct Client {
     /// Rings when calls end, the role changes, or the end is asked for.
     pub changed: Condvar,
     /// Wakes the thread that looks after deadlines.
-    tick: Condvar,
+    pub tick: Condvar,
     /// Wakes the client's thread to read answers.
     pub reading: Condvar,
     /// Rings when a call that waits for room should look again.
-    room: Event,
+    pub room: Event,
 }
 
 /// How far its end has come.
@@ -78,18 +78,29 @@ pub struct State {
     pub stage: Stage,
     /// Threads of this client that have not ended.
     pub threads: usize,
-    pub reads: Reads,
+    /// Somebody reads answers, see [`super::reading::Reading`].
+    pub is_read: bool,
     /// A caller has read since the client's thread looked last.
     pub was_read: bool,
-    waiting: usize,
-    ticking: bool,
-    unsent: bool,
+    /// The client's thread waits until it has to read, and was not woken for that yet.
+    pub sleeps: bool,
+    /// Callers who wait for room.
+    pub waiting: usize,
+    /// The thread that looks after deadlines does so by itself.
+    pub ticking: bool,
+    /// The owner did not take everything at once.
+    pub unsent: bool,
 }
 
 impl State {
     /// Whether no call is answered any more.
     pub fn has_ended(&self) -> bool {
         self.stage == Stage::Ended
+    }
+
+    /// Whether the client's own thread has to read, because nobody else may come to do it.
+    pub fn wants_reading(&self) -> bool {
+        self.calls.any_awaited() || self.waiting > 0 || self.stage != Stage::Open
     }
 }
 
@@ -117,12 +128,32 @@ enum Taken {
     Failed(Error),
 }
 
+/// A caller who waits for room.
+struct Counted(Arc<Client>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // A lock may be held by nobody in a forked child.
+        if !self.0.is_inherited() {
+            self.0.state().waiting -= 1;
+        }
+    }
+}
+
 impl Client {
     /// A client whose threads start; it looks for the owner where `found` is none.
     ///
     /// # Errors
     /// `Unavailable` when the system gives no threads.
     pub fn start(setting: Setting, may_own: bool, found: Option<role::Found>) -> Result<Arc<Self>> {
+        let client = Self::new(setting, may_own);
+        client.spawn("kappa-deadlines", |client| client.look_after_deadlines())?;
+        client.spawn("kappa-client", move |client| role::play(client, found))?;
+        Ok(client)
+    }
+
+    /// A client without its threads.
+    pub fn new(setting: Setting, may_own: bool) -> Arc<Self> {
         let state = State {
             calls: Calls::new(setting.options.intake_bytes),
             link: None,
@@ -131,13 +162,14 @@ impl Client {
             problem: None,
             stage: Stage::Open,
             threads: 0,
-            reads: Reads::Nobody,
+            is_read: false,
             was_read: false,
+            sleeps: false,
             waiting: 0,
             ticking: false,
             unsent: false,
         };
-        let client = Arc::new(Self {
+        Arc::new(Self {
             setting,
             may_own,
             generation: fork::generation(),
@@ -147,10 +179,7 @@ impl Client {
             tick: Condvar::new(),
             reading: Condvar::new(),
             room: Event::new(),
-        });
-        client.spawn("kappa-deadlines", |client| client.look_after_deadlines())?;
-        client.spawn("kappa-client", move |client| role::play(client, found))?;
-        Ok(client)
+        })
     }
 
     fn spawn(self: &Arc<Self>, name: &str, work: impl FnOnce(&Arc<Self>) + Send + 'static) -> Result<()> {
@@ -240,8 +269,9 @@ impl Client {
             return Taken::Failed(closed());
         }
         // A stopped owner takes nothing, and calls that were given up meanwhile stay in what is to be sent.
-        let unsent = state.link.as_ref().map_or(0, |link| link.unsent_bytes());
-        if unsent > MAX_UNSENT || !state.calls.has_room(matches!(kind, Kind::Changes | Kind::Committed), frame.len()) {
+        let clogged = state.link.as_ref().is_some_and(|link| link.is_clogged(MAX_UNSENT));
+        state.unsent |= clogged;
+        if clogged || !state.calls.has_room(matches!(kind, Kind::Changes | Kind::Committed), frame.len()) {
             return Taken::Full(frame);
         }
         let number = state.calls.next_number();
@@ -256,7 +286,7 @@ impl Client {
         let frame = Bytes::from(frame);
         let link = state.link.clone();
         let (reply, copy) = (Some(reply), frame.clone());
-        let awaited = false;
+        let awaited = Awaited::NotYet;
         state.calls.add(UnderWay { kind, frame: copy, reply, until, sent: link.is_some(), repeated: false, awaited });
         let wake = until.is_some() && !state.ticking;
         drop(state);
@@ -285,16 +315,19 @@ impl Client {
         self.tick.notify_all();
     }
 
-    async fn wait_for_room(self: Arc<Self>, kind: Kind, frame: Vec<u8>, until: u64) -> Taken {
-        struct Counted(Arc<Client>);
-        impl Drop for Counted {
-            fn drop(&mut self) {
-                self.0.state().waiting -= 1;
-            }
-        }
-        self.state().waiting += 1;
-        let _counted = Counted(Arc::clone(&self));
+    /// Counts a caller who waits for room, until the guard is dropped.
+    fn count(self: &Arc<Self>) -> Counted {
+        let mut state = self.state();
+        state.waiting += 1;
+        // Room comes with the answers of those before, for which perhaps nobody has asked.
+        self.call_reader(&mut state);
+        drop(state);
         self.tick.notify_all();
+        Counted(Arc::clone(self))
+    }
+
+    async fn wait_for_room(self: Arc<Self>, kind: Kind, frame: Vec<u8>, until: u64) -> Taken {
+        let _counted = self.count();
         let mut frame = frame;
         loop {
             let listener = self.room.listen();
@@ -424,6 +457,9 @@ impl Client {
         let Some(call) = state.calls.get_mut(number) else { return };
         if matches!(call.kind, Kind::Write { .. }) {
             call.reply = None;
+            // Its room and its slot are free when its answer was read.
+            state.calls.await_answer(number, Awaited::Anyway);
+            self.call_reader(&mut state);
             let link = state.link.clone();
             drop(state);
             // It may be held back still.
@@ -466,58 +502,6 @@ impl Client {
         }
     }
 
-    fn look_after_deadlines(&self) {
-        let mut state = self.state();
-        while state.stage != Stage::Ended && self.owner.get().is_none() {
-            if state.unsent {
-                state.unsent = false;
-                let link = state.link.clone();
-                drop(state);
-                if link.is_some_and(|link| link.flush(TICK)) {
-                    self.state().unsent = true;
-                }
-                state = self.state();
-                state = self.expire(state);
-                continue;
-            }
-            state.ticking = !state.calls.is_idle() || state.waiting > 0;
-            let woken = if state.ticking {
-                self.tick.wait_timeout(state, TICK).map(|(state, _)| state).map_err(|poisoned| poisoned.into_inner().0)
-            } else {
-                self.tick.wait(state).map_err(PoisonError::into_inner)
-            };
-            state = woken.unwrap_or_else(|state| state);
-            state.ticking = true;
-            let link = state.link.clone();
-            drop(state);
-            // A call that nobody asked for yet begins all the same.
-            let more = link.is_some_and(|link| link.push());
-            state = self.state();
-            state.unsent |= more;
-            state = self.expire(state);
-        }
-        drop(state);
-        self.room.notify(usize::MAX);
-    }
-
-    fn expire<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let now = self.boot_ms();
-        let expired = state.calls.remove_all(|call| call.until.is_some_and(|until| until <= now));
-        let waiting = state.waiting > 0;
-        if expired.is_empty() && !waiting {
-            return state;
-        }
-        let why = self.nobody(&state);
-        drop(state);
-        for call in expired {
-            let error = call.unanswered(&why);
-            call.end(Outcome::Failed(error));
-        }
-        self.room.notify(usize::MAX);
-        self.changed.notify_all();
-        self.state()
-    }
-
     /// Takes no more calls, waits for those under way up to their deadlines, and ends.
     ///
     /// # Errors
@@ -525,6 +509,7 @@ impl Client {
     pub fn close(&self) -> Result<()> {
         let mut state = self.state();
         state.stage = state.stage.max(Stage::Closing);
+        self.call_reader(&mut state);
         while !state.calls.is_idle() && state.stage != Stage::Ended && self.owner.get().is_none() {
             // Each call has a deadline, so this ends.
             state = self.changed.wait_timeout(state, TICK).map_or_else(|poisoned| poisoned.into_inner().0, |(s, _)| s);

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Pending;
 use crate::executor::local::Local;
 
-use super::protocol::{Hello, MAX_REQUEST_BYTES, Request, Welcome, put_answered, take_frame};
+use super::protocol::{Frame, Hello, MAX_REQUEST_BYTES, Request, Welcome, put_answered, take_frame};
 use super::serve::{Served, serve};
 use super::wire::malformed;
 
@@ -85,7 +85,7 @@ impl Kind {
 #[derive(Default)]
 struct Taken {
     answers: Vec<u8>,
-    /// In the order in which they came.
+    /// Writes that are not begun, in the order in which they came.
     later: Vec<(u64, UnderWay)>,
 }
 
@@ -95,6 +95,8 @@ struct Woken {
     /// One of them that is a write which nobody has begun.
     alone: Option<u64>,
     owed: usize,
+    /// The sending thread waits for one of these to change; otherwise it may wait for its client.
+    waits: bool,
     /// The reader has ended: nothing more comes under way.
     read: bool,
     over: bool,
@@ -167,6 +169,8 @@ impl Connection {
                     self.begin(&mut taken);
                 }
                 if taken.answers.len() > SENT_EARLY {
+                    // The client may take nothing for a while.
+                    self.begin(&mut taken);
                     self.send(std::mem::take(&mut taken.answers));
                 }
             }
@@ -204,12 +208,16 @@ impl Connection {
         unset.map_err(|error| Error::new(ErrorKind::Unavailable, "the connection is lost").caused_by(error))
     }
 
-    fn take_call(self: &Arc<Self>, frame: super::protocol::Frame, taken: &mut Taken) {
+    fn take_call(self: &Arc<Self>, frame: Frame, taken: &mut Taken) {
         let number = frame.number;
-        let (kind, served) = match Request::read(frame) {
+        let request = Request::read(frame);
+        let is_write = matches!(request, Ok(Request::Write { .. }));
+        if !is_write {
+            // A read may take long, and a feed begins behind what came before it.
+            self.begin(taken);
+        }
+        let (kind, served) = match request {
             Ok(Request::Cancel) => {
-                // It may be among those that were just read.
-                self.begin(taken);
                 let cancelled = self.under_way.lock().remove(&number);
                 self.settle(cancelled.as_ref());
                 return;
@@ -221,17 +229,21 @@ impl Connection {
             Served::Now(result) => put_answered(&mut taken.answers, number, &result),
             Served::Later(pending) => taken.later.push((number, UnderWay { pending, kind })),
         }
+        if !is_write {
+            self.begin(taken);
+        }
     }
 
-    /// Has the sending thread do a write that nothing else is under way with: it commits it itself, which saves waking the
-    /// committer.
+    /// Has the sending thread do a write that nothing else is under way with, where it has nothing else to do: it commits it
+    /// itself, which saves waking the committer.
     fn begin_alone(&self, taken: &mut Taken) {
         let [(number, UnderWay { kind: Kind::Write, .. })] = taken.later[..] else { return };
         let mut under_way = self.under_way.lock();
         let mut woken = self.woken.lock();
-        if !under_way.is_empty() || woken.over {
+        if !under_way.is_empty() || !woken.waits || woken.over {
             return;
         }
+        woken.waits = false;
         under_way.extend(taken.later.drain(..));
         woken.owed += 1;
         woken.numbers.push(number);
@@ -318,7 +330,16 @@ impl Connection {
     fn help(&self, number: u64) {
         let Some(mut call) = self.under_way.lock().remove(&number) else { return };
         call.pending.help();
-        self.under_way.lock().insert(number, call);
+        let mut under_way = self.under_way.lock();
+        if self.woken.lock().over {
+            drop(under_way);
+            self.settle(Some(&call));
+            return;
+        }
+        // A client that gave a number twice has the later one.
+        let before = under_way.insert(number, call);
+        drop(under_way);
+        self.settle(before.as_ref());
     }
 
     fn next_woken(&self) -> Option<(Vec<u64>, Option<u64>)> {
@@ -334,7 +355,9 @@ impl Connection {
             if woken.read && woken.owed == 0 {
                 return None;
             }
+            woken.waits = true;
             self.rung.wait(&mut woken);
+            woken.waits = false;
         }
     }
 
@@ -386,3 +409,6 @@ impl Connection {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
+
+#[cfg(test)]
+mod tests;

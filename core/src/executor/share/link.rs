@@ -20,6 +20,8 @@ const READ_BYTES: usize = 64 << 10;
 /// So many frames that are held back are sent although nobody waits for an answer yet: the owner can begin with them while
 /// others are made.
 const HELD: usize = 16;
+/// The same of so many bytes: what is held back must not count as what the owner does not take.
+const HELD_BYTES: usize = 64 << 10;
 
 /// One connection; what it sends and is not taken yet waits here, bounded by the calls that are under way.
 #[derive(Debug)]
@@ -95,7 +97,8 @@ impl Link {
     pub fn hold(&self, bytes: &[u8]) -> bool {
         let mut unsent = self.unsent();
         unsent.extend_from_slice(bytes);
-        self.held.fetch_add(1, Ordering::AcqRel) + 1 >= HELD
+        let held = self.held.fetch_add(1, Ordering::AcqRel) + 1;
+        held >= HELD || unsent.len() >= HELD_BYTES
     }
 
     /// Sends what is held back, as far as that goes without waiting; whether something is left for [`Link::flush`].
@@ -119,9 +122,14 @@ impl Link {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that the owner has not taken yet, also of calls that nobody waits for any more.
-    pub fn unsent_bytes(&self) -> usize {
-        self.unsent().len()
+    /// Whether the owner leaves more than so many bytes untaken, also of calls that nobody waits for any more.
+    pub fn is_clogged(&self, limit: usize) -> bool {
+        let mut unsent = self.unsent();
+        if unsent.len() > limit {
+            // Some of it may only have been held back.
+            self.send_unsent(&mut unsent);
+        }
+        unsent.len() > limit
     }
 
     /// Waits a moment for room and sends what is left; whether there is still more.

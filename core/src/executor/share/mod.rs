@@ -4,11 +4,15 @@ mod awaiting;
 mod calls;
 mod client;
 mod connection;
+mod deadlines;
 mod link;
 mod owner;
 mod protocol;
+mod reading;
 mod role;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::cell::RefCell;

@@ -14,11 +14,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Pending;
 
 use super::Setting;
-use super::calls::{Kind, Outcome, UnderWay};
+use super::calls::{Awaited, Kind, Outcome, UnderWay};
 use super::client::{Client, Stage, State};
 use super::link::{Heard, Link};
 use super::owner::Owner;
-use super::protocol::{HIGHEST, Hello, LOWEST, MAX_REQUEST_BYTES, Request, Welcome, read_answered, take_frame};
+use super::protocol::{Frame, HIGHEST, Hello, LOWEST, MAX_REQUEST_BYTES, Request, Welcome, read_answered, take_frame};
+use super::reading::Told;
 use super::serve::{Served, serve};
 
 /// Between two attempts to find the owner: at first,
@@ -38,8 +39,8 @@ pub enum Found {
 
 /// A connection to an owner that answers calls.
 pub struct Connected {
-    link: Arc<Link>,
-    welcome: Welcome,
+    pub link: Arc<Link>,
+    pub welcome: Welcome,
 }
 
 /// What a look should do next.
@@ -158,44 +159,41 @@ fn follow(client: &Client, connected: Connected) -> Option<DirectoryLock> {
     if !attach(client, &link, &welcome) {
         return None;
     }
-    let mut answers = false;
-    let lock = loop {
-        if !client.take_reading(answers) {
-            break None;
-        }
-        let heard = link.receive(&mut link.inbox());
-        client.leave_reading();
-        answers = matches!(heard, Ok(Heard::Frames(_)));
-        match heard {
-            Ok(Heard::Frames(frames)) => match hand_out(client, frames) {
-                Ok(()) => {}
-                Err(error) => {
-                    client.note(error);
-                    break None;
-                }
-            },
-            Ok(Heard::Silence) => {
+    let mut callers_read = false;
+    let mut lock = None;
+    while let Some(mut reading) = client.take_reading(&link, callers_read) {
+        let told = reading.listen();
+        match told {
+            Ok(Told::Answers { callers_read: theirs }) => {
+                callers_read = theirs;
+                continue;
+            }
+            Ok(Told::Silence) => {
+                callers_read = false;
                 let state = client.state();
-                let (ended, asks) = (state.has_ended(), !state.calls.is_empty());
-                drop(state);
-                if ended {
-                    break None;
-                }
                 // While nobody asks, nobody minds.
-                if asks
-                    && client.may_own
-                    && let Ok(lock) = DirectoryLock::take(&client.setting.directory)
-                {
-                    break Some(lock);
+                let asks = !state.calls.is_empty();
+                drop(state);
+                if asks && client.may_own {
+                    lock = DirectoryLock::take(&client.setting.directory).ok();
+                }
+                if lock.is_none() {
+                    continue;
                 }
             }
-            Ok(Heard::End) => break None,
-            Err(error) => {
-                client.note(error);
-                break None;
-            }
+            Ok(Told::End) => {}
+            Err(error) => client.note(error),
         }
-    };
+        // Before the reading is given back: nobody should begin with a connection that is over.
+        leave(client, &link);
+        return lock;
+    }
+    leave(client, &link);
+    None
+}
+
+/// Ends a connection; what is under way waits for the next one.
+pub fn leave(client: &Client, link: &Link) {
     link.end();
     let mut state = client.state();
     state.link = None;
@@ -203,7 +201,6 @@ fn follow(client: &Client, connected: Connected) -> Option<DirectoryLock> {
     let waiting = state.calls.remove_all(|call| call.kind == Kind::Committed);
     drop(state);
     end_all(waiting, || Outcome::Moved);
-    lock
 }
 
 fn end_all(calls: Vec<UnderWay>, outcome: impl Fn() -> Outcome) {
@@ -213,7 +210,7 @@ fn end_all(calls: Vec<UnderWay>, outcome: impl Fn() -> Outcome) {
 }
 
 /// Sends everything that is under way; false when the client has ended.
-fn attach(client: &Client, link: &Arc<Link>, welcome: &Welcome) -> bool {
+pub fn attach(client: &Client, link: &Arc<Link>, welcome: &Welcome) -> bool {
     let boot = client.boot_ms();
     let mut state = client.state();
     if state.has_ended() {
@@ -256,13 +253,14 @@ fn refuse(strangers: Vec<UnderWay>) {
     }
 }
 
-/// Gives answers to their callers.
+/// Gives answers to their callers. Whether those block, all of them who asked, so that they can read the next ones for
+/// themselves.
 ///
 /// # Errors
 /// What the owner says who lets this client go; when it sends what is no answer.
-pub fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<()> {
+pub fn hand_out(client: &Client, frames: Vec<Frame>) -> Result<bool> {
     if frames.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut answered = Vec::with_capacity(frames.len());
     let mut state = client.state();
@@ -278,6 +276,8 @@ pub fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<
     }
     let closing = state.stage != Stage::Open;
     drop(state);
+    let any = |by| answered.iter().any(|(call, _)| call.awaited == by);
+    let callers_read = any(Awaited::Blocking) && !any(Awaited::Polling);
     for (call, result) in answered {
         finish(call, result);
     }
@@ -285,7 +285,7 @@ pub fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<
     if closing {
         client.changed.notify_all();
     }
-    broken
+    broken.map(|()| callers_read)
 }
 
 /// Opens the database in this process and does what is under way here, each call as the one it was.
