@@ -22,6 +22,7 @@ use super::calls::{Awaited, Calls, Kind, Outcome, UnderWay};
 use super::link::Link;
 use super::owner::Owner;
 use super::protocol::{self, MAX_REQUEST_BYTES, Request};
+use super::reading::Turn;
 use super::role;
 use super::wire::Reader;
 
@@ -78,12 +79,8 @@ pub struct State {
     pub stage: Stage,
     /// Threads of this client that have not ended.
     pub threads: usize,
-    /// Somebody reads answers, see [`super::reading::Reading`].
-    pub is_read: bool,
-    /// A caller has read since the client's thread looked last.
-    pub was_read: bool,
-    /// The client's thread waits until it has to read, and was not woken for that yet.
-    pub sleeps: bool,
+    /// Whose turn it is to read answers.
+    pub turn: Turn,
     /// Callers who wait for room.
     pub waiting: usize,
     /// The thread that looks after deadlines does so by itself.
@@ -162,9 +159,7 @@ impl Client {
             problem: None,
             stage: Stage::Open,
             threads: 0,
-            is_read: false,
-            was_read: false,
-            sleeps: false,
+            turn: Turn::default(),
             waiting: 0,
             ticking: false,
             unsent: false,

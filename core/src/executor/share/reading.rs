@@ -9,6 +9,17 @@ use super::client::{Client, State};
 use super::link::{Heard, LISTEN, Link};
 use super::role;
 
+/// Whose turn it is to read answers.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Somebody reads, see [`Reading`].
+    pub is_read: bool,
+    /// A caller has read since the client's thread looked last.
+    pub was_read: bool,
+    /// The client's thread waits until it has to read, and was not woken for that yet.
+    pub sleeps: bool,
+}
+
 /// The right to read answers, of one at a time. Given back when it is dropped, also by a panic: otherwise nobody would read
 /// any more.
 pub struct Reading<'a> {
@@ -63,9 +74,9 @@ impl Drop for Reading<'_> {
             self.link.end();
         }
         let mut state = self.client.state();
-        state.is_read = false;
+        state.turn.is_read = false;
         if let Some(number) = self.number {
-            state.was_read = true;
+            state.turn.was_read = true;
             // Where its answer is not there, somebody else has to go on.
             state.calls.await_answer(number, Awaited::Blocking);
         }
@@ -84,8 +95,8 @@ impl Client {
     /// Wakes the client's thread where it has to read.
     pub fn call_reader(&self, state: &mut State) {
         // Waking costs a call of the system also where nobody sleeps.
-        if state.sleeps && !state.is_read && state.wants_reading() {
-            state.sleeps = false;
+        if state.turn.sleeps && !state.turn.is_read && state.wants_reading() {
+            state.turn.sleeps = false;
             self.reading.notify_all();
         }
     }
@@ -97,11 +108,11 @@ impl Client {
         if !state.calls.contains(number) {
             return None;
         }
-        if !state.is_read
+        if !state.turn.is_read
             && !state.wants_reading()
             && let Some(link) = state.link.clone()
         {
-            state.is_read = true;
+            state.turn.is_read = true;
             return Some(Reading { client: self, link, number: Some(number), whole: true });
         }
         state.calls.await_answer(number, Awaited::Blocking);
@@ -118,17 +129,17 @@ impl Client {
             if state.has_ended() {
                 return None;
             }
-            if !state.is_read && (look || state.wants_reading()) {
-                state.is_read = true;
+            if !state.turn.is_read && (look || state.wants_reading()) {
+                state.turn.is_read = true;
                 return Some(Reading { client: self, link: Arc::clone(link), number: None, whole: true });
             }
-            state.sleeps = true;
+            state.turn.sleeps = true;
             let (woken, _) = self.reading.wait_timeout(state, LISTEN).unwrap_or_else(PoisonError::into_inner);
             state = woken;
-            let called = !std::mem::replace(&mut state.sleeps, false);
+            let called = !std::mem::replace(&mut state.turn.sleeps, false);
             // Who hears nobody must listen itself, or the end of the owner would not be noticed, and answers that nobody asks
             // for would be in the way of others.
-            look = called || (!state.is_read && !std::mem::take(&mut state.was_read));
+            look = called || (!state.turn.is_read && !std::mem::take(&mut state.turn.was_read));
         }
     }
 }

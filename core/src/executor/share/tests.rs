@@ -132,7 +132,7 @@ fn nobody_begins_to_read_for_an_answer_that_was_read() {
     assert!(client.begin_reading(2).is_none(), "its answer is there");
     assert!(poll(&mut polled, Waker::noop()).is_ready());
     assert_eq!(blocking.wait().unwrap(), Answer::Entry(None));
-    assert!(!client.state().is_read);
+    assert!(!client.state().turn.is_read);
 }
 
 /// Callers who make many calls before they ask for the first answer must get all of them: unread, they would be given up at
@@ -172,46 +172,52 @@ fn answers_that_nobody_asks_for_are_read_in_time() {
 #[test]
 fn what_no_caller_reads_wakes_the_clients_thread() {
     let (_place, client, _link, _owner) = attached();
-    let wakes = |what: &str, act: &mut dyn FnMut()| {
-        client.state().sleeps = true;
-        act();
+    let wakes = |what: &str, act: &mut dyn FnMut() -> Vec<Pending<Answer>>| {
+        client.state().turn.sleeps = true;
+        let calls = act();
         let mut state = client.state();
-        assert!(!std::mem::take(&mut state.sleeps), "{what}");
+        assert!(!std::mem::take(&mut state.turn.sleeps), "{what}");
         assert!(state.wants_reading(), "{what}");
         drop(state.calls.remove_all(|_| true));
         assert!(!state.wants_reading(), "{what}");
+        drop(state);
+        drop(calls);
     };
-    wakes("a write that was dropped", &mut || drop(create(&client)));
+    wakes("a write that was dropped", &mut || {
+        drop(create(&client));
+        Vec::new()
+    });
     wakes("a call that is polled", &mut || {
         let mut polled = get(&client);
         assert!(poll(&mut polled, Waker::noop()).is_pending());
-        std::mem::forget(polled);
+        vec![polled]
     });
     wakes("a call near its deadline", &mut || {
-        std::mem::forget(get(&client));
+        let calls = vec![get(&client)];
         let mut state = client.state();
         state.calls.await_due(u64::MAX);
         client.call_reader(&mut state);
+        calls
     });
     wakes("a caller who finds another one reading", &mut || {
-        let reads = get(&client);
-        std::mem::forget((reads, get(&client)));
+        let calls = vec![get(&client), get(&client)];
         let number = client.state().calls.next_number() - 2;
         let reading = client.begin_reading(number).expect("nobody else reads");
         assert!(client.begin_reading(number + 1).is_none());
         drop(reading);
+        calls
     });
     let full: Vec<_> = (0..MAX_CALLS).map(|_| get(&client)).collect();
-    client.state().sleeps = true;
+    client.state().turn.sleeps = true;
     let mut without_room = get(&client);
     assert!(poll(&mut without_room, Waker::noop()).is_pending());
-    assert!(!client.state().sleeps && client.state().wants_reading(), "a caller who waits for room");
+    assert!(!client.state().turn.sleeps && client.state().wants_reading(), "a caller who waits for room");
     drop(without_room);
     assert!(!client.state().wants_reading());
     drop(full);
-    client.state().sleeps = true;
+    client.state().turn.sleeps = true;
     client.close().unwrap();
-    assert!(!client.state().sleeps && client.state().wants_reading(), "a close");
+    assert!(!client.state().turn.sleeps && client.state().wants_reading(), "a close");
 }
 
 /// A caller who reads for others may panic there, or in what it was called from: somebody else must go on.
@@ -220,13 +226,13 @@ fn a_panic_gives_the_reading_back() {
     let (_place, client, link, mut owner) = attached();
     let first = get(&client);
     let second = get(&client);
-    client.state().sleeps = true;
+    client.state().turn.sleeps = true;
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let _reading = client.begin_reading(1).expect("nobody else reads");
         panic!("a caller falls");
     }));
     assert!(panicked.is_err());
-    assert!(!client.state().is_read && !client.state().sleeps, "the client's thread goes on");
+    assert!(!client.state().turn.is_read && !client.state().turn.sleeps, "the client's thread goes on");
     drop(first);
     link.push();
     owner.answer(&[2], &Answer::Entry(None));
@@ -321,7 +327,7 @@ fn a_connection_that_says_what_is_no_answer_is_ended() {
 fn large_frames_are_not_held_back() {
     let (link, mut owner) = FakeOwner::new();
     assert!(!link.hold(&[0; 1024]), "small ones wait for more");
-    assert!(link.hold(&[0; 64 << 10]), "large ones go");
+    assert!(link.hold(&vec![0; 64 << 10]), "large ones go");
     assert!(!link.is_clogged(4 << 10), "what is over the limit is tried first");
     let mut taken = vec![0; 65 << 10];
     owner.stream.read_exact(&mut taken).unwrap();
