@@ -8,7 +8,6 @@ use kappa_benches::{
 };
 use kappa_core::{Document, Kappa, Options, ViewKind};
 
-const ROUNDS: usize = 7;
 const BATCH: u64 = 500;
 
 fn main() {
@@ -17,9 +16,9 @@ fn main() {
     }
     describe("reads");
     let size = if is_soak() {
-        Size { documents: 1_000_000, hot: 100_000, reads: 4_000_000 }
+        Size { documents: 1_000_000, hot: 100_000, reads: 4_000_000, rounds: 3 }
     } else {
-        Size { documents: 200_000, hot: 20_000, reads: 400_000 }
+        Size { documents: 200_000, hot: 20_000, reads: 400_000, rounds: 7 }
     };
     side_by_side(&size, 1);
     side_by_side(&size, 2);
@@ -29,6 +28,7 @@ struct Size {
     documents: u64,
     hot: u64,
     reads: usize,
+    rounds: usize,
 }
 
 impl Size {
@@ -165,12 +165,12 @@ fn side_by_side(size: &Size, threads: usize) {
         ("lmdb, borrowed", Box::new(InLmdb::new(&env, true))),
     ];
     settle();
-    let Size { documents, hot, reads } = size;
+    let Size { documents, hot, reads, rounds: count } = *size;
     say(format_args!("\n  filled with {documents} documents in {:.1} s", watch.seconds()));
     let ids = size.ids();
     let title = format!("reads: {reads} of {hot} hot ids by {threads} thread(s)");
     let mut rounds = Rounds::new(title, "thousand reads/s");
-    for round in 0..=ROUNDS {
+    for round in 0..=count {
         let mut lengths = Vec::new();
         for (name, subject) in &subjects {
             let watch = Stopwatch::start();

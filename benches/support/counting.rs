@@ -89,6 +89,10 @@ impl File for CountedFile {
         self.file.allocate(length)
     }
 
+    fn write_back(&self, position: u64, length: u64) {
+        self.file.write_back(position, length);
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let bytes = self.unsynced.swap(0, Ordering::Relaxed);
         self.file.sync_data()?;

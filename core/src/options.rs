@@ -92,7 +92,7 @@ pub struct Options {
     pub deadline: Duration,
     /// Two memtables of this size hold what is not in the view's store yet.
     pub memtable_bytes: usize,
-    /// Bytes of the record cache before the view's store.
+    /// Bytes of the record cache before the view's store: room for about 100 000 hot documents of 300 bytes.
     pub cache_bytes: usize,
     /// The log is kept for the change feed up to this many bytes,
     pub log_retention_bytes: u64,
@@ -113,7 +113,7 @@ impl Default for Options {
             intake_bytes: 16 << 20,
             deadline: Duration::from_secs(10),
             memtable_bytes: 48 << 20,
-            cache_bytes: 32 << 20,
+            cache_bytes: 64 << 20,
             log_retention_bytes: 1 << 30,
             log_retention: Duration::from_hours(7 * 24),
             segment_bytes: 32 << 20,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kappa_core::{Error, IndexDefinition, Result, Version, WriteOptions, parse_duration};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDelta, PyDict, PyInt, PyString};
+use pyo3::types::{PyBool, PyDelta, PyDict, PyInt, PyIterator, PyString};
 
 use crate::document::type_name;
 use crate::error::refused;
@@ -12,12 +12,46 @@ use crate::error::refused;
 /// An argument that may be left out.
 pub type Maybe<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
 
+/// Texts in one piece: cut outside the interpreter's lock.
+#[derive(Debug, Default)]
+pub struct Texts {
+    joined: String,
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    /// Several texts, such as the ids of documents.
+    pub fn of(name: &'static str, objects: &Bound<'_, PyAny>) -> Result<Self> {
+        let mut texts = Self::default();
+        for object in iterate(name, objects)? {
+            let object = object.map_err(|_| not_a_list(name, objects))?;
+            texts.joined.push_str(str_of(name, &object)?);
+            texts.ends.push(texts.joined.len());
+        }
+        Ok(texts)
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Each by itself.
+    pub fn cut(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.joined[start..*end])
+    }
+}
+
 /// A text.
 pub fn text(name: &'static str, object: &Bound<'_, PyAny>) -> Result<String> {
+    str_of(name, object).map(str::to_owned)
+}
+
+fn str_of<'a>(name: &'static str, object: &'a Bound<'_, PyAny>) -> Result<&'a str> {
     let wrong = || Error::invalid("this argument is a str").with("argument", name).with("got", type_name(object));
     let text = object.cast::<PyString>().map_err(|_| wrong())?;
-    let text = text.to_str().map_err(|error| refused("this argument is not Unicode", &error).with("argument", name))?;
-    Ok(text.to_owned())
+    text.to_str().map_err(|error| refused("this argument is not Unicode", &error).with("argument", name))
 }
 
 /// A text, where it is given.
@@ -80,11 +114,18 @@ pub fn write_options(
 
 /// Several objects, such as the ids of documents; a str is none, though it could be iterated.
 pub fn many<'py>(name: &'static str, objects: &Bound<'py, PyAny>) -> Result<Vec<Bound<'py, PyAny>>> {
-    let wrong = || Error::invalid("this argument is a list").with("argument", name).with("got", type_name(objects));
+    iterate(name, objects)?.collect::<PyResult<_>>().map_err(|_| not_a_list(name, objects))
+}
+
+fn iterate<'py>(name: &'static str, objects: &Bound<'py, PyAny>) -> Result<Bound<'py, PyIterator>> {
     if objects.is_instance_of::<PyString>() || objects.is_instance_of::<PyDict>() {
-        return Err(wrong());
+        return Err(not_a_list(name, objects));
     }
-    objects.try_iter().and_then(Iterator::collect).map_err(|_| wrong())
+    objects.try_iter().map_err(|_| not_a_list(name, objects))
+}
+
+fn not_a_list(name: &'static str, objects: &Bound<'_, PyAny>) -> Error {
+    Error::invalid("this argument is a list").with("argument", name).with("got", type_name(objects))
 }
 
 /// Indexes, each the name of a field or a dict with field, name and unique.

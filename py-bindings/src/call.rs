@@ -24,6 +24,9 @@ use crate::threads::{Readers, Runner};
 /// How often a thread that waits looks for signals such as Ctrl-C.
 const SIGNAL_TICK: Duration = Duration::from_millis(50);
 
+/// For fewer documents another thread is not woken; for so many it pays, as measured.
+const WORTH_A_THREAD: usize = 30;
+
 type Start = Box<dyn FnOnce(Runner) -> Pending<Reply> + Send>;
 
 /// A call that has not begun.
@@ -32,8 +35,17 @@ pub struct Call {
     start: Mutex<Option<Owned<Start>>>,
     readers: Arc<Readers>,
     reader: Reader,
-    /// Whether it hardly ever waits for anything.
-    is_brief: bool,
+    kind: Kind,
+}
+
+/// What is known about a call before it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Other,
+    /// It hardly ever waits for anything.
+    Brief,
+    /// Reading its answer takes as long as making objects of it.
+    Large,
 }
 
 impl Call {
@@ -45,7 +57,7 @@ impl Call {
         let reader = origin.reader;
         let start: Start = Box::new(move |runner| start(runner).map(move |answer| Ok(answer.into_reply(reader))));
         let start = Mutex::new(Some(Owned::new(start)));
-        Self { start, readers: Arc::clone(&origin.readers), reader: origin.reader, is_brief: false }
+        Self { start, readers: Arc::clone(&origin.readers), reader: origin.reader, kind: Kind::Other }
     }
 
     /// A write: handing it in takes no time, wherever it is awaited.
@@ -73,7 +85,17 @@ impl Call {
         origin: &Origin,
         submit: impl FnOnce() -> Pending<T> + Send + 'static,
     ) -> Self {
-        Self { is_brief: true, ..Self::read(origin, submit) }
+        Self { kind: Kind::Brief, ..Self::read(origin, submit) }
+    }
+
+    /// A read of so many documents.
+    pub fn of_many<T: IntoReply + Send + 'static>(
+        origin: &Origin,
+        documents: usize,
+        submit: impl FnOnce() -> Pending<T> + Send + 'static,
+    ) -> Self {
+        let kind = if documents >= WORTH_A_THREAD { Kind::Large } else { Kind::Other };
+        Self { kind, ..Self::read(origin, submit) }
     }
 
     /// How the documents of the answer are read.
@@ -112,7 +134,12 @@ impl Call {
     /// The answer; none when it is not there within `wait`.
     fn answer(&self, py: Python<'_>, wait: Option<Duration>) -> PyResult<Option<Py<PyAny>>> {
         let start = self.take().map_err(|error| exception(&error))?;
-        if self.is_brief && self.readers.are_quick() {
+        if self.kind == Kind::Large {
+            let crowd = self.readers.join();
+            let runner = self.readers.for_one_of(&crowd);
+            return self.wait_for(py, move || start(runner), wait);
+        }
+        if self.kind == Kind::Brief && self.readers.are_quick() {
             let mut pending = self.readers.watch(|| start(Runner::Caller).start());
             return match Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(answer) => self.convert(py, answer).map(Some),

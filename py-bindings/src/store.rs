@@ -3,7 +3,7 @@
 use kappa_core::{Collection, Definition, Document, Entry, List, Pending, Products, Result, WriteOptions};
 use pyo3::prelude::*;
 
-use crate::arguments::{Maybe, duration, flag, indexes, many, maybe_text, number, text, write_options};
+use crate::arguments::{Maybe, Texts, duration, flag, indexes, maybe_text, number, text, write_options};
 use crate::call::Call;
 use crate::document::{Reader, Text, document, value};
 use crate::error::exception;
@@ -75,9 +75,10 @@ impl Store {
 
     fn get_many(&self, ids: &Bound<'_, PyAny>) -> PyResult<Call> {
         export("Store.get_many", || {
-            let collection = self.collection()?;
-            let ids: Vec<String> = many("ids", ids)?.iter().map(|id| text("ids", id)).collect::<Result<_>>()?;
-            Ok(Call::read(&self.origin, move || collection.get_many(ids).map(|entries| Ok(Documents(entries)))))
+            let (collection, ids) = (self.collection()?, Texts::of("ids", ids)?);
+            let count = ids.count();
+            let read = move || collection.get_many(ids.cut()).map(|entries| Ok(Documents(entries)));
+            Ok(Call::of_many(&self.origin, count, read))
         })
     }
 

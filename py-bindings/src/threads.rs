@@ -1,9 +1,10 @@
 //! Where calls run that would keep an event loop or a signal waiting.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use kappa_core::env::generation;
 use kappa_core::{Error, ErrorKind, Pending, Result};
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -11,12 +12,15 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::guard::catch;
 use crate::owned::Owned;
 
-/// Reads of one database that may run at once for event loops.
+/// Reads of one database that may run at once for event loops, and for callers who take turns at large ones.
 const READERS: usize = 4;
 /// Reads of one database that may wait for a thread.
 const MAX_READS: usize = 65_536;
 /// Calls that may have a thread of their own at once.
 const MAX_LONG_CALLS: usize = 256;
+
+/// The part of a [`Readers::crowd`] that tells its process from others.
+const PROCESS: u64 = !0 << 32;
 
 /// A read that took longer has waited for something.
 const QUICK: Duration = Duration::from_micros(50);
@@ -26,7 +30,8 @@ const LEAST_CAREFUL: u32 = 4;
 /// for the disk, but not again and again.
 const CAREFUL: u32 = 256;
 
-/// The threads on which event loops have a database read: reading may wait for the disk, which a loop must not.
+/// The threads on which event loops have a database read: reading may wait for the disk, which a loop must not. Callers
+/// who take turns at large answers have them read there too.
 #[derive(Debug, Default)]
 pub struct Readers {
     pool: Mutex<Option<Arc<Owned<Pool>>>>,
@@ -34,10 +39,13 @@ pub struct Readers {
     careful: AtomicU32,
     /// So many it were behind the last slow one.
     stretch: AtomicU32,
+    /// How many callers wait for large answers now, behind the process they are in.
+    crowd: AtomicU64,
 }
 
+/// Threads for the reads of one database, in the process that made them.
 #[derive(Debug)]
-struct Pool {
+pub struct Pool {
     threads: ThreadPool,
     waiting: Arc<AtomicUsize>,
 }
@@ -66,6 +74,30 @@ impl Readers {
         let pool = Arc::new(Owned::new(Pool::new()?));
         *slot = Some(Arc::clone(&pool));
         Ok(pool)
+    }
+
+    /// Notes a caller who waits for a large answer, until the answer's objects are made.
+    pub fn join(&self) -> Crowd<'_> {
+        let process = generation() << 32;
+        // In a forked child those who waited in the parent are not there.
+        let joined = |crowd: u64| if crowd & PROCESS == process { crowd + 1 } else { process + 1 };
+        let before = self.crowd.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |crowd| Some(joined(crowd)));
+        let before = before.expect("the update always has a value");
+        Crowd { readers: self, process, others: joined(before) - process - 1 }
+    }
+
+    /// Who reads for a caller who waits for a large answer.
+    ///
+    /// Alone, the caller itself. Where several take turns at it, threads beside them: so the memory of reading stays in the
+    /// cache of one processor and that of Python's objects in the cache of another, while callers that did both would
+    /// come to either with nothing in it.
+    ///
+    /// Only for callers that are attached to Python, as in [`Readers::ahead`].
+    pub fn for_one_of(&self, crowd: &Crowd<'_>) -> Runner {
+        if crowd.others == 0 {
+            return Runner::Caller;
+        }
+        self.pool().map_or(Runner::Caller, Runner::Free)
     }
 
     /// Whether the next read may expect to find what it looks for in memory.
@@ -100,6 +132,23 @@ impl Readers {
     }
 }
 
+/// One of those who wait for large answers of one database.
+#[derive(Debug)]
+pub struct Crowd<'a> {
+    readers: &'a Readers,
+    process: u64,
+    /// So many were there before.
+    others: u64,
+}
+
+impl Drop for Crowd<'_> {
+    fn drop(&mut self) {
+        let left = |crowd: u64| (crowd & PROCESS == self.process).then(|| crowd - 1);
+        // Not counted any more where the process has forked meanwhile.
+        let _ = self.readers.crowd.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+    }
+}
+
 impl Pool {
     fn new() -> Result<Self> {
         let threads =
@@ -116,6 +165,14 @@ impl Pool {
     ) -> Result<Pending<T>> {
         let full = || Error::new(ErrorKind::Overloaded, "too many reads are waiting; retry later");
         let turn = Turn::take(&self.waiting, most).ok_or_else(full)?;
+        Ok(self.run_in_turn(turn, read))
+    }
+
+    fn run_in_turn<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        read: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Pending<T> {
         let (sender, receiver) = oneshot::channel();
         self.threads.spawn(move || {
             let answer = catch("read", read).and_then(|answer| answer);
@@ -123,7 +180,7 @@ impl Pool {
             // Whoever asked may be gone.
             let _ = sender.send(answer);
         });
-        Ok(receive(receiver))
+        receive(receiver)
     }
 }
 
@@ -134,6 +191,8 @@ pub enum Runner {
     Caller,
     /// Threads beside the event loop.
     Readers(Arc<Readers>),
+    /// The same threads as far as one is free, otherwise the thread that waits: so no read waits behind another.
+    Free(Arc<Owned<Pool>>),
 }
 
 impl Runner {
@@ -143,6 +202,12 @@ impl Runner {
             Self::Caller => submit(),
             Self::Readers(readers) => {
                 let submitted = readers.run(move || Ok(submit()));
+                Pending::new(async move { submitted.await?.await })
+            }
+            Self::Free(pool) => {
+                let free = pool.get().ok().and_then(|pool| Some((pool, Turn::take(&pool.waiting, READERS)?)));
+                let Some((pool, turn)) = free else { return submit() };
+                let submitted = pool.run_in_turn(turn, move || Ok(submit()));
                 Pending::new(async move { submitted.await?.await })
             }
         }

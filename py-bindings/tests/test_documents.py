@@ -252,3 +252,80 @@ def test_documents_of_many_shapes_come_back_whichever_way_they_are_read(db: kapp
     entries = [shapes.entry(id) for id in ids]
     assert [entry["value"] for entry in entries if entry] == made
     assert shapes.page(page_size=300)["items"] == entries
+
+
+def test_documents_of_many_shapes_come_back_together(db: kappa_core.Kappa) -> None:
+    """Dicts of one shape are copies of one template: none may get the names, the order or the values of another."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    things = db.collection("things")
+    documents = [_of_some_shape(chance, number) for number in range(1000)]
+    ids = [made["id"] for made in map(things.create, documents)]
+    for found, document in zip(things.get_many(ids), documents, strict=True):
+        expected = {"id": found["id"], **document} if found else None
+        assert json.dumps(found) == json.dumps(expected)
+    listed = {made["id"]: made for made in things.list(page_size=300)}
+    assert json.dumps([listed[one] for one in ids]) == json.dumps(things.get_many(ids))
+
+
+def _of_some_shape(chance: random.Random, number: int) -> dict[str, Any]:
+    names = ["a", "b", "c", "d", "e", "n" * 100]
+    inside = {"x": number, "y": [{"z": number}, {}]}
+    match chance.randrange(6):
+        case 0:
+            return {name: number for name in names}
+        case 1:
+            return {name: [number] for name in reversed(names)}
+        case 2:
+            return {name: inside for name in names if chance.random() < 0.5}
+        case 3:
+            return {f"own {number}": number}
+        case 4:
+            # More names, and more beginnings of shapes, than are kept.
+            return {f"{name}{chance.randrange(100)}": inside for name in names * 20}
+        case _:
+            return {}
+
+
+def test_documents_of_one_shape_share_nothing_that_changes(db: kappa_core.Kappa) -> None:
+    """A dict that was given out is the caller's: what is done to it must not show in another, or in a later answer."""
+    things = db.collection("things")
+    ids = [things.create({"a": [number], "b": {"c": number}, "d": "same"})["id"] for number in range(100)]
+    found = things.get_many(ids)
+    untouched = json.dumps(found[1:])
+    first = found[0]
+    assert first
+    first["a"].append("more")
+    first["b"]["c"] = "other"
+    del first["d"]
+    first["e"] = None
+    assert json.dumps(found[1:]) == untouched
+    again = things.get_many(ids)
+    assert json.dumps(again[1:]) == untouched
+    assert again[0] == {"id": ids[0], "a": [0], "b": {"c": 0}, "d": "same"}
+
+
+def test_a_name_inside_is_not_a_name_outside(db: kappa_core.Kappa) -> None:
+    """Dicts within dicts have shapes of their own, though their names come between those of the one around them."""
+    things = db.collection("things")
+    made = [things.create({"a": {"x": number, "y": {"x": -number}}, "x": number}) for number in range(50)]
+    found = things.get_many([one["id"] for one in made])
+    assert json.dumps(found) == json.dumps(made)
+    assert [list(one) for one in found if one] == [["id", "a", "x"]] * 50
+
+
+def test_ids_of_every_kind_are_found(db: kappa_core.Kappa) -> None:
+    """Ids are taken over in one piece: where one ends and the next begins must not be lost."""
+    things = db.collection("things")
+    ids = ["a", "ñandú", "日本", "😀", "a" * 100, "0"]
+    for one in ids:
+        things.create({"id": one, "is": one})
+    for given in (ids, tuple(ids), iter(ids), dict.fromkeys(ids).keys()):
+        assert [one and one["is"] for one in things.get_many(given)] == ids
+    assert things.get_many([]) == []
+    assert things.get_many(["aa", "a", "", "b"][:2]) == [None, {"id": "a", "is": "a"}]
+    with pytest.raises(kappa_core.InvalidInputError, match="str"):
+        things.get_many(["a", 1])  # type: ignore[list-item]
+    with pytest.raises(kappa_core.InvalidInputError):
+        things.get_many(["a", "\ud800"])

@@ -177,3 +177,40 @@ def test_children_of_a_process_that_opened_nothing_may_open(tmp_path: Path, roun
         program = textwrap.dedent(CHILDREN_FIRST).format(path=str(tmp_path / f"data-{round}-"))
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_fork_while_threads_take_turns_at_large_reads(tmp_path: Path) -> None:
+    """Locks and counts that those threads hold come along, the threads do not: a child that waited for them would hang."""
+    program = f"""
+        import os, signal, threading, warnings, kappa_core
+        warnings.simplefilter("ignore")
+        db = kappa_core.open({str(tmp_path / "data")!r})
+        ids = [db.products.create({{"title": "x", "price": number}})["id"] for number in range(300)]
+        prices = list(range(300))
+        ended = threading.Event()
+
+        def read():
+            while not ended.is_set():
+                assert [one["price"] for one in db.products.get_many(ids)] == prices
+
+        threads = [threading.Thread(target=read) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)
+                for _ in range(3):
+                    assert [one["price"] for one in db.products.get_many(ids)] == prices
+                os._exit(5)
+            _, status = os.waitpid(child, 0)
+            assert os.waitstatus_to_exitcode(status) == 5, status
+        ended.set()
+        for thread in threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in threads)
+        print("done", flush=True)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

@@ -61,6 +61,38 @@ def test_many_threads_write_and_read_their_own_writes(db: kappa_core.Kappa) -> N
     assert db.collection("things").count() == 400
 
 
+def test_threads_that_read_much_at_once_get_what_each_asked_for(db: kappa_core.Kappa, rounds: int) -> None:
+    """Threads that take turns have their documents read beside them, into memory that is used again: an answer must not
+    come to another thread, and none may hold what was left of the one before."""
+    things = db.collection("things")
+    batch = db.batch()
+    for number in range(600):
+        batch.create("things", {"id": f"{number:04}", "number": number, "text": "x" * number, f"name {number % 7}": [number]})
+    batch.commit()
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for _ in range(rounds * 3):
+                wanted = range(number, 600, number % 2 + 1)
+                found = things.get_many([f"{one:04}" for one in wanted] + ["none"])
+                assert found.pop() is None
+                expected = [
+                    {"id": f"{one:04}", "number": one, "text": "x" * one, f"name {one % 7}": [one]} for one in wanted
+                ]
+                assert found == expected
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not failures
+
+
 def interrupted(tmp_path: Path, waiting: str) -> None:
     program = textwrap.dedent(
         f"""

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 pub mod simulated;
+mod write_back;
 
 use std::fmt;
 use std::fs;
@@ -66,6 +67,9 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Reserves the blocks of the first `length` bytes, so that writing them cannot run out of space;
     /// where the file system cannot reserve, the file is only lengthened.
     fn allocate(&self, length: u64) -> io::Result<()>;
+    /// A hint that a sync of these bytes is going to follow: where the system can, it begins to write them to the disk now,
+    /// so that less is left for the sync to wait for. Nothing is durable by it.
+    fn write_back(&self, _position: u64, _length: u64) {}
     /// Makes content and length durable. After an error the unsynced writes may be lost for good, also
     /// when a later call answers `Ok`: never repeat it on the same pages.
     fn sync_data(&self) -> io::Result<()>;
@@ -151,6 +155,10 @@ impl File for SystemFile {
         }
     }
 
+    fn write_back(&self, position: u64, length: u64) {
+        write_back::begin(&self.0, position, length);
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -192,6 +200,8 @@ mod tests {
         assert_eq!(&bytes[..], b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0kappa");
         let short = file.read_at(&mut bytes, 1).expect_err("the file ends before");
         assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+        file.write_back(14, 5);
+        file.write_back(u64::MAX, u64::MAX);
         file.set_len(15).expect("a cut");
         file.sync_data().and(file.sync_all()).expect("a sync");
         files.open(&two, OpenMode::CreateNew).expect("a second file");

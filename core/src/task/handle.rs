@@ -118,7 +118,8 @@ impl Tasks {
     }
 
     /// Brings back dead letters of a queue, oldest first, at most 1 000 a call; how many. Ones whose unique key another
-    /// task has by now stay, and are passed over in steps, however many they are. With fewer than `limit` none is left.
+    /// task has by now stay, and are passed over in steps, however many they are. With fewer than `limit` none is left. The steps go on while
+    /// the answer is waited for: dropped before, it leaves the rest where it is.
     ///
     /// # Errors
     /// `TooLarge` for a limit above 1 000.
@@ -193,7 +194,8 @@ impl Tasks {
     }
 
     /// Cancels everything in a queue that waits or is delayed, in steps; tasks that run go on. What is enqueued meanwhile may
-    /// be cancelled too: pause those who enqueue first.
+    /// be cancelled too: pause those who enqueue first. The steps go on while the answer is waited for: dropped before, it
+    /// leaves the rest where it is.
     ///
     /// # Errors
     /// None of its own.

@@ -12,6 +12,8 @@ use crate::error::exception;
 
 /// Names of fields that are kept, a power of two.
 const NAMES: usize = 512;
+/// So many dicts of one shape are worth a template.
+const ENOUGH: u32 = 8;
 
 /// How the documents of a database are read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +36,8 @@ impl Reader {
 
 /// The object that `tape` holds.
 pub fn object(py: Python<'_>, tape: Tape) -> PyResult<Bound<'_, PyAny>> {
-    let made = Maker { py, tape: &tape, rest: tape.nodes().iter(), names: names(py, &tape) }.value();
+    let templates = vec![None; tape.shapes().len()];
+    let made = Maker { py, tape: &tape, rest: tape.nodes().iter(), names: names(py, &tape), templates }.value();
     tape.recycle();
     made.map_err(|reason| {
         let message = "the document cannot be read here; sys.set_int_max_str_digits may allow longer numbers";
@@ -47,6 +50,8 @@ struct Maker<'py, 'a> {
     tape: &'a Tape,
     rest: std::slice::Iter<'a, Node>,
     names: Vec<Bound<'py, PyString>>,
+    /// A dict of each shape that pays, without its values.
+    templates: Vec<Option<Bound<'py, PyDict>>>,
 }
 
 impl<'py> Maker<'py, '_> {
@@ -69,13 +74,13 @@ impl<'py> Maker<'py, '_> {
                 }
                 Ok(PyList::new(py, items)?.into_any())
             }
-            Node::Dict(length) => self.dict(length),
+            Node::Dict(length, shape) => self.dict(length, shape),
             Node::Malformed(at) => Err(PyValueError::new_err(format!("no JSON value at byte {at}"))),
         }
     }
 
-    fn dict(&mut self, length: u32) -> PyResult<Bound<'py, PyAny>> {
-        let dict = PyDict::new(self.py);
+    fn dict(&mut self, length: u32, shape: u32) -> PyResult<Bound<'py, PyAny>> {
+        let dict = self.empty(shape)?;
         for _ in 0..length {
             match *self.next() {
                 Node::Name(name) => {
@@ -90,6 +95,34 @@ impl<'py> Maker<'py, '_> {
             }
         }
         Ok(dict.into_any())
+    }
+
+    /// A dict for pairs of this shape, each of which is set: of one that many share it is a copy, whose table of names
+    /// is made at once instead of growing with them.
+    fn empty(&mut self, shape: u32) -> PyResult<Bound<'py, PyDict>> {
+        let known = self.tape.shapes().get(shape as usize).filter(|shape| shape.dicts >= ENOUGH);
+        if known.is_none() {
+            return Ok(PyDict::new(self.py));
+        }
+        if self.templates[shape as usize].is_none() {
+            let template = self.template(shape)?;
+            self.templates[shape as usize] = Some(template);
+        }
+        self.templates[shape as usize].as_ref().expect("it was made if it was not there").copy()
+    }
+
+    fn template(&self, mut shape: u32) -> PyResult<Bound<'py, PyDict>> {
+        let mut names = Vec::new();
+        while shape > 0 {
+            let last = self.tape.shapes()[shape as usize];
+            names.push(&self.names[last.name as usize]);
+            shape = last.before;
+        }
+        let template = PyDict::new(self.py);
+        for name in names.into_iter().rev() {
+            template.set_item(name, self.py.None())?;
+        }
+        Ok(template)
     }
 
     fn next(&mut self) -> &Node {

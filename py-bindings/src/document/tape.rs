@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
+use parking_lot::Mutex;
+
 use super::Reader;
 
 /// Deeper than any document that core takes; damaged text must not fill the stack.
@@ -11,13 +13,30 @@ const MAX_DEPTH: usize = 128;
 const LONGEST_NAME: usize = 64;
 /// A name is looked for among so many that came last; one of more is on the tape twice.
 const RECENT: usize = 16;
+/// A list of so many values may hold dicts of one shape; in a shorter one a template would not pay.
+const MANY: usize = 8;
+/// So many shapes are told apart, those of the beginnings of longer ones included.
+const MOST_SHAPES: usize = 64;
+/// Instead of the shape of a dict that has none of its own.
+const NO_SHAPE: u32 = u32::MAX;
+/// Where a text begins: the interpreter copies ASCII a word at a time from there on.
+const WORD: usize = 8;
 /// A tape of more bytes is not kept for the next answer.
 const LARGEST_SPARE: usize = 1 << 20;
+/// One of more bytes than these is kept for all threads, because it was made on another one than it is read on.
+const SMALL_SPARE: usize = 64 << 10;
+/// So many are kept for all threads.
+const MOST_SPARES: usize = 8;
 
 thread_local! {
-    /// The last tape that was read on this thread, for its memory.
+    /// The last small tape that was read on this thread, for its memory.
     static SPARE: Cell<Option<Tape>> = const { Cell::new(None) };
 }
+
+/// Large tapes that were read, the one that is most likely still in a cache at the end.
+///
+/// Never waited for: a forked child may find it locked by a thread that is not there.
+static LARGE: Mutex<Vec<Tape>> = Mutex::new(Vec::new());
 
 /// One answer, in the order in which its objects are made: a list or dict, then what is in it.
 ///
@@ -28,6 +47,8 @@ pub struct Tape {
     names: Vec<Name>,
     /// The number of the name that came last.
     last: u32,
+    /// What dicts look like; empty as long as nothing says that there will be many.
+    shapes: Vec<Shape>,
     texts: String,
 }
 
@@ -47,8 +68,8 @@ pub enum Node {
     Name(u32),
     /// So many values follow.
     List(u32),
-    /// So many pairs follow.
-    Dict(u32),
+    /// So many pairs follow, and the number of their shape.
+    Dict(u32, u32),
     /// Instead of a value whose text is damaged: at which byte.
     Malformed(u32),
 }
@@ -69,6 +90,17 @@ pub struct Name {
     follower: u32,
 }
 
+/// The names of a dict in their order: those of a shorter shape, and one more.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub before: u32,
+    pub name: u32,
+    /// So many dicts look like this.
+    pub dicts: u32,
+    /// The longer shape that was met last, as the next one mostly is.
+    longer: u32,
+}
+
 impl Tape {
     /// What `write` puts on a tape.
     pub fn of(write: impl FnOnce(&mut Self)) -> Self {
@@ -77,20 +109,35 @@ impl Tape {
         tape
     }
 
-    /// An empty tape, with the memory of one that was read on this thread.
+    /// An empty tape, with the memory of a small one that was read on this thread.
     pub fn spare() -> Self {
         SPARE.take().unwrap_or_default()
     }
 
-    /// Keeps the memory for the next tape of this thread.
+    /// Keeps the memory for another tape.
     pub fn recycle(mut self) {
         let bytes = self.nodes.capacity() * size_of::<Node>() + self.texts.capacity();
-        if bytes <= LARGEST_SPARE {
-            self.nodes.clear();
-            self.names.clear();
-            self.texts.clear();
-            self.last = 0;
+        if bytes > LARGEST_SPARE {
+            return;
+        }
+        self.nodes.clear();
+        self.names.clear();
+        self.shapes.clear();
+        self.texts.clear();
+        self.last = 0;
+        if bytes <= SMALL_SPARE {
             SPARE.set(Some(self));
+        } else if let Some(mut large) = LARGE.try_lock().filter(|large| large.len() < MOST_SPARES) {
+            large.push(self);
+        }
+    }
+
+    /// Goes on with the memory of a large tape, if nothing is on this one yet.
+    fn expect_much(&mut self) {
+        if self.nodes.is_empty()
+            && let Some(large) = LARGE.try_lock().and_then(|mut large| large.pop())
+        {
+            SPARE.set(Some(std::mem::replace(self, large)));
         }
     }
 
@@ -101,6 +148,11 @@ impl Tape {
     /// The names, by their numbers.
     pub fn names(&self) -> &[Name] {
         &self.names
+    }
+
+    /// What dicts look like, by the numbers of shapes; the first has no names.
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
     }
 
     /// The bytes of all texts.
@@ -139,18 +191,28 @@ impl Tape {
 
     /// A list, whose `length` values follow.
     pub fn list(&mut self, length: usize) {
+        if length >= MANY && self.shapes.is_empty() {
+            self.expect_much();
+            self.shapes.push(Shape { before: 0, name: 0, dicts: 0, longer: 0 });
+        }
         self.nodes.push(Node::List(small(length)));
     }
 
     /// A dict, whose `length` pairs of a name and a value follow.
     pub fn dict(&mut self, length: usize) {
-        self.nodes.push(Node::Dict(small(length)));
+        self.nodes.push(Node::Dict(small(length), NO_SHAPE));
     }
 
     /// The name of the value that follows in a dict.
     pub fn name(&mut self, text: &str) {
+        self.push_name(text);
+    }
+
+    /// The same; answers its number, unless it is too long for one.
+    fn push_name(&mut self, text: &str) -> Option<u32> {
         let node = self.name_node(text);
         self.nodes.push(node);
+        if let Node::Name(number) = node { Some(number) } else { None }
     }
 
     /// The value that `text` stands for; numbers are kept as `reader` wants them.
@@ -167,9 +229,31 @@ impl Tape {
     }
 
     fn keep(&mut self, text: &str) -> Span {
+        let filler = self.texts.len().wrapping_neg() % WORD;
+        self.texts.push_str(&"        "[..filler]);
         let span = Span { start: small(self.texts.len()), length: small(text.len()) };
         self.texts.push_str(text);
         span
+    }
+
+    /// The shape of `shape` and one more name.
+    fn longer(&mut self, shape: u32, name: Option<u32>) -> u32 {
+        let (Some(known), Some(name)) = (self.shapes.get(shape as usize), name) else { return NO_SHAPE };
+        let fits = |longer: &Shape| longer.before == shape && longer.name == name;
+        if known.longer > 0 && fits(&self.shapes[known.longer as usize]) {
+            return known.longer;
+        }
+        // The first has no names, so it is not longer than any.
+        let longer = match self.shapes.iter().skip(1).position(fits) {
+            Some(position) => small(position + 1),
+            None if self.shapes.len() < MOST_SHAPES => {
+                self.shapes.push(Shape { before: shape, name, dicts: 0, longer: 0 });
+                small(self.shapes.len() - 1)
+            }
+            None => return NO_SHAPE,
+        };
+        self.shapes[shape as usize].longer = longer;
+        longer
     }
 
     fn name_node(&mut self, text: &str) -> Node {
@@ -244,16 +328,17 @@ impl<'a> Parser<'a> {
 
     fn object(&mut self, depth: usize) -> Option<()> {
         let begun = self.tape.nodes.len();
-        self.tape.nodes.push(Node::Dict(0));
+        self.tape.nodes.push(Node::Dict(0, NO_SHAPE));
         self.at += 1;
-        let mut length = 0;
+        let (mut length, mut shape) = (0, 0);
         if self.take(b'}') {
             return Some(());
         }
         loop {
             (self.next_token()? == b'"').then_some(())?;
             let name = self.unquoted()?;
-            self.tape.name(&name);
+            let number = self.tape.push_name(&name);
+            shape = self.tape.longer(shape, number);
             self.take(b':').then_some(())?;
             self.value(depth + 1)?;
             length += 1;
@@ -261,7 +346,10 @@ impl<'a> Parser<'a> {
                 break;
             }
         }
-        self.tape.nodes[begun] = Node::Dict(length);
+        self.tape.nodes[begun] = Node::Dict(length, shape);
+        if let Some(shape) = self.tape.shapes.get_mut(shape as usize) {
+            shape.dicts += 1;
+        }
         self.take(b'}').then_some(())
     }
 

@@ -142,11 +142,12 @@ impl Engine for LocalEngine {
             shared.shown.store(last, Ordering::Release);
             return shared.log.sync().map(|()| Committed::At(first));
         }
+        // While the disk writes: readers see none of it before it is published, and that is behind the sync.
+        view.apply(first, &group.records)?;
+        let last = first + group.records.len() as Sequence - 1;
         if shared.options.log.durability >= Durability::Synced {
             shared.log.sync()?;
         }
-        view.apply(first, &group.records)?;
-        let last = first + group.records.len() as Sequence - 1;
         view.publish(last);
         shared.shown.store(last, Ordering::Release);
         Ok(Committed::At(first))

@@ -196,6 +196,10 @@ impl Log {
         }
         let active = started.unwrap_or_else(|| self.active().expect("a run without a roll has a segment"));
         active.file.write_at(&buffer, begin as u64)?;
+        // One record is applied sooner than the disk begins.
+        if records.len() > 1 && self.options.durability >= Durability::Synced {
+            active.file.write_back(begin as u64, buffer.len() as u64);
+        }
         end.position.offset = u32::try_from(begin + buffer.len()).expect("segments are below 4 GiB");
         active.mark(places);
         if roll {

@@ -152,8 +152,8 @@ impl View {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Takes in the writes of consecutive records, the first of which is number `first`. They are
-    /// durable in the log; readers see them from [`View::publish`] on.
+    /// Takes in the writes of consecutive records, the first of which is number `first`. They may be on
+    /// their way to the disk still: readers see them from [`View::publish`] on, which comes behind the sync.
     ///
     /// # Errors
     /// `Internal` when a record holds an `Add`, which the committer turns into a `Put` before the log.

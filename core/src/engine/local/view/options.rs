@@ -32,7 +32,7 @@ impl Default for ViewOptions {
     fn default() -> Self {
         Self {
             memtable_bytes: 32 << 20,
-            cache_bytes: 32 << 20,
+            cache_bytes: 64 << 20,
             sled_cache_bytes: 16 << 20,
             salt: 0,
             snapshot_wait: Duration::from_secs(10),
