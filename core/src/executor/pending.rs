@@ -26,6 +26,8 @@ enum State<T> {
 pub trait Coming<T>: Send {
     /// As [`Future::poll`].
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T>>;
+    /// Does the work of the committer on this thread, where the answer rests on it and nobody else does it.
+    fn help(&mut self) {}
     /// Blocks this thread; none when the answer took longer than `until`.
     fn wait(self: Box<Self>, until: Option<Instant>) -> Option<Result<T>>;
 }
@@ -62,6 +64,14 @@ impl<T: Send + 'static> Pending<T> {
             return Self::ready(answer);
         }
         self
+    }
+
+    /// Does what the answer rests on with this thread, where nobody else does it and it needs no more than that: it saves
+    /// waking another one. May take as long as a sync.
+    pub(crate) fn help(&mut self) {
+        if let State::Coming(source) = &mut self.0 {
+            source.help();
+        }
     }
 
     /// Blocks this thread until the answer is there. The thread may do the work of the committer meanwhile.
@@ -130,6 +140,10 @@ impl<T: Send, U, F: FnOnce(T) -> Result<U> + Send> Coming<U> for Mapped<T, F> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<U>> {
         let convert = &mut self.convert;
         self.source.poll(context).map(|answer| answer.and_then(convert.take().expect("an answer is taken once")))
+    }
+
+    fn help(&mut self) {
+        self.source.help();
     }
 
     fn wait(self: Box<Self>, until: Option<Instant>) -> Option<Result<U>> {

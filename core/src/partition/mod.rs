@@ -279,6 +279,15 @@ impl<D: Domain> Coming<D::Answer> for Submitted<D> {
         Pin::new(receiver).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(stopped())))
     }
 
+    fn help(&mut self) {
+        if !self.is_inherited()
+            && let Some(shared) = &self.shared
+            && committer::help(shared)
+        {
+            self.shared = None;
+        }
+    }
+
     fn wait(mut self: Box<Self>, until: Option<Instant>) -> Option<Result<D::Answer>> {
         if self.is_inherited() {
             return Some(Err(inherited()));

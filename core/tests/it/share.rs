@@ -1,13 +1,17 @@
 //! Several processes on one directory: one owns it, and nobody has to notice which.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kappa_core::env::Env;
-use kappa_core::{ErrorKind, Kappa, Mode, Options};
+use kappa_core::{ErrorKind, FeedStart, Kappa, Mode, Options};
 use rustix::process::Signal;
 
 use crate::database::{self, open, small, tell};
 use crate::member::{Forked, Member, Order, Told};
+
+/// Longer than the deadline of any call.
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// The tags that were answered; every call that failed is a failure of the test.
 fn acked(members: &[&Member]) -> Vec<String> {
@@ -271,6 +275,53 @@ fn a_takeover_of_many_documents_is_quick() {
     assert!(took < 2_000, "the takeover took {took} ms");
     assert_eq!(client.info().0, "owner");
     acked(&[&client]);
+}
+
+/// One who blocks on an answer reads for all, and frames are held back until somebody wants an answer: whoever came and went
+/// in an unlucky moment would leave others waiting until their deadline.
+#[test]
+fn callers_who_read_for_each_other_leave_nobody_waiting() {
+    let place = tempfile::tempdir().unwrap();
+    let owner = open(place.path(), &small());
+    let client = open(place.path(), &Options { mode: Mode::Client, ..small() });
+    let things = client.collection(database::THINGS).unwrap();
+    let made = |name: &str, number: u64| serde_json::json!({"id": format!("{name}-{number}")});
+    let mut feed = client.feed(FeedStart::Now).wait().unwrap();
+    let rounds = database::rounds(100);
+    std::thread::scope(|scope| {
+        for name in ["a", "b"] {
+            let things = &things;
+            scope.spawn(move || {
+                for number in 0..rounds {
+                    let id = things.create(made(name, number)).wait().unwrap().id;
+                    assert!(things.get(&id).wait().unwrap().is_some());
+                }
+            });
+        }
+        // Polled, as an event loop does: somebody else has to read.
+        scope.spawn(|| {
+            for number in 0..rounds {
+                things.create(made("polled", number)).wait_for(WITHIN).expect("an answer").unwrap();
+            }
+        });
+        // Many at once, of which the newest is asked for first, some are never asked for, and some are given up.
+        scope.spawn(|| {
+            for round in 0..rounds / 10 {
+                let mut pending: Vec<_> = (0..32).map(|n| things.create(made("many", round * 32 + n))).collect();
+                drop(pending.drain(..8));
+                while let Some(newest) = pending.pop() {
+                    newest.wait().unwrap();
+                }
+                drop(things.get("never asked for"));
+            }
+        });
+        let expected = 3 * rounds + rounds / 10 * 32;
+        let seen: BTreeSet<String> =
+            (0..expected).map(|_| feed.next_within(WITHIN).unwrap().expect("a change").id).collect();
+        assert_eq!(seen.len() as u64, expected, "each change once");
+    });
+    client.close().unwrap();
+    owner.close().unwrap();
 }
 
 /// Two handles of one process must not fight over the lock, nor close each other.

@@ -1,6 +1,7 @@
 //! The calls of one client that are under way: numbered, bounded, each with its deadline.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 
@@ -41,6 +42,19 @@ impl Kind {
     }
 }
 
+/// Who relies on somebody else to read the answer of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Nobody: its caller has not asked yet, or reads for itself.
+    NotYet,
+    /// A caller who blocks.
+    Blocking,
+    /// A caller who polls, and is woken.
+    Polling,
+    /// It must be read whether or not anybody asks.
+    Anyway,
+}
+
 /// One call under way.
 #[derive(Debug)]
 pub struct UnderWay {
@@ -53,13 +67,16 @@ pub struct UnderWay {
     pub sent: bool,
     /// More than one may have.
     pub repeated: bool,
+    pub awaited: Awaited,
 }
 
 impl UnderWay {
-    /// Tells the caller, who may have left.
+    /// Tells the caller, who may have left. Whatever it has woken may panic, which must cost neither the thread that reads
+    /// nor the calls behind this one.
     pub fn end(self, outcome: Outcome) {
-        if let Some(reply) = self.reply {
-            let _ = reply.send(outcome);
+        let Some(reply) = self.reply else { return };
+        if catch_unwind(AssertUnwindSafe(|| drop(reply.send(outcome)))).is_err() {
+            tracing::error!("waking the caller of an answer panicked");
         }
     }
 
@@ -89,6 +106,7 @@ pub struct Calls {
     /// By number, which is the order in which they are sent again.
     under_way: BTreeMap<u64, UnderWay>,
     waits: usize,
+    awaited: usize,
     bytes: usize,
     limit: usize,
     next: u64,
@@ -112,6 +130,7 @@ impl Calls {
         Self {
             under_way: BTreeMap::new(),
             waits: 0,
+            awaited: 0,
             bytes: 0,
             limit,
             next: 1,
@@ -178,12 +197,42 @@ impl Calls {
         if let Kind::Write { slot } = call.kind {
             self.slots.push(slot);
         }
+        self.awaited -= usize::from(call.awaited != Awaited::NotYet);
         Some(call)
     }
 
     /// The call with this number.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut UnderWay> {
         self.under_way.get_mut(&number)
+    }
+
+    /// Whether the call with this number is under way.
+    pub fn contains(&self, number: u64) -> bool {
+        self.under_way.contains_key(&number)
+    }
+
+    /// Notes who relies on others to read the answer of this one. Where the call is not under way any more, its answer is
+    /// there.
+    pub fn await_answer(&mut self, number: u64, by: Awaited) {
+        if let Some(call) = self.under_way.get_mut(&number) {
+            self.awaited += usize::from(call.awaited == Awaited::NotYet);
+            call.awaited = by;
+        }
+    }
+
+    /// Has the answers of those read that are given up by `until` although nobody has asked for them yet: they may be there.
+    pub fn await_due(&mut self, until: u64) {
+        for call in self.under_way.values_mut() {
+            if call.awaited == Awaited::NotYet && call.until.is_some_and(|due| due <= until) {
+                call.awaited = Awaited::Anyway;
+                self.awaited += 1;
+            }
+        }
+    }
+
+    /// Whether anybody relies on others to read an answer.
+    pub fn any_awaited(&self) -> bool {
+        self.awaited > 0
     }
 
     /// Takes out every call that `which` says.
@@ -221,7 +270,15 @@ mod tests {
 
     fn write(sent: bool) -> UnderWay {
         let kind = Kind::Write { slot: 0 };
-        UnderWay { kind, frame: Bytes::new(), reply: None, until: None, sent, repeated: false }
+        UnderWay {
+            kind,
+            frame: Bytes::new(),
+            reply: None,
+            until: None,
+            sent,
+            repeated: false,
+            awaited: Awaited::NotYet,
+        }
     }
 
     // The first owner wrote it and died before its answer; the second one has no room. Were its refusal passed on,

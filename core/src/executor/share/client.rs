@@ -17,15 +17,17 @@ use crate::operation::{Answer, Operation};
 use crate::store::session::SessionCall;
 
 use super::Setting;
-use super::calls::{Calls, Kind, Outcome, UnderWay};
+use super::awaiting::{Answering, Waiting};
+use super::calls::{Awaited, Calls, Kind, Outcome, UnderWay};
 use super::link::Link;
 use super::owner::Owner;
 use super::protocol::{self, MAX_REQUEST_BYTES, Request};
+use super::reading::Turn;
 use super::role;
 use super::wire::Reader;
 
 /// How often calls are looked through for those past their deadline.
-const TICK: Duration = Duration::from_millis(50);
+pub const TICK: Duration = Duration::from_millis(50);
 /// No call gives up sooner: two processes need a moment.
 const MIN_PATIENCE_MS: u64 = 250;
 /// Bytes that an owner may leave untaken before further calls wait.
@@ -48,9 +50,11 @@ pub struct Client {
     /// Rings when calls end, the role changes, or the end is asked for.
     pub changed: Condvar,
     /// Wakes the thread that looks after deadlines.
-    tick: Condvar,
+    pub tick: Condvar,
+    /// Wakes the client's thread to read answers.
+    pub reading: Condvar,
     /// Rings when a call that waits for room should look again.
-    room: Event,
+    pub room: Event,
 }
 
 /// How far its end has come.
@@ -75,9 +79,14 @@ pub struct State {
     pub stage: Stage,
     /// Threads of this client that have not ended.
     pub threads: usize,
-    waiting: usize,
-    ticking: bool,
-    unsent: bool,
+    /// Whose turn it is to read answers.
+    pub turn: Turn,
+    /// Callers who wait for room.
+    pub waiting: usize,
+    /// The thread that looks after deadlines does so by itself.
+    pub ticking: bool,
+    /// The owner did not take everything at once.
+    pub unsent: bool,
 }
 
 impl State {
@@ -85,12 +94,25 @@ impl State {
     pub fn has_ended(&self) -> bool {
         self.stage == Stage::Ended
     }
+
+    /// Whether the client's own thread has to read, because nobody else may come to do it.
+    pub fn wants_reading(&self) -> bool {
+        self.calls.any_awaited() || self.waiting > 0 || self.stage != Stage::Open
+    }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("directory", &self.setting.directory).finish_non_exhaustive()
     }
+}
+
+/// When the frame of a call goes out.
+#[derive(Clone, Copy)]
+enum Sent {
+    Now,
+    /// When somebody wants its answer, or that of an other call: together with what came meanwhile.
+    WhenWanted,
 }
 
 /// What became of a call that came in.
@@ -103,32 +125,14 @@ enum Taken {
     Failed(Error),
 }
 
-/// A caller's end of a call.
-struct Waiting {
-    receiver: oneshot::Receiver<Outcome>,
-    interest: Interest,
-}
+/// A caller who waits for room.
+struct Counted(Arc<Client>);
 
-/// That somebody waits for a call, until it is dropped.
-struct Interest {
-    client: Arc<Client>,
-    number: u64,
-    over: bool,
-}
-
-impl Waiting {
-    async fn outcome(self) -> Outcome {
-        let Self { receiver, mut interest } = self;
-        let outcome = receiver.await;
-        interest.over = true;
-        outcome.unwrap_or_else(|_| Outcome::Failed(closed()))
-    }
-}
-
-impl Drop for Interest {
+impl Drop for Counted {
     fn drop(&mut self) {
-        if !self.over {
-            self.client.give_up(self.number);
+        // A lock may be held by nobody in a forked child.
+        if !self.0.is_inherited() {
+            self.0.state().waiting -= 1;
         }
     }
 }
@@ -139,6 +143,14 @@ impl Client {
     /// # Errors
     /// `Unavailable` when the system gives no threads.
     pub fn start(setting: Setting, may_own: bool, found: Option<role::Found>) -> Result<Arc<Self>> {
+        let client = Self::new(setting, may_own);
+        client.spawn("kappa-deadlines", |client| client.look_after_deadlines())?;
+        client.spawn("kappa-client", move |client| role::play(client, found))?;
+        Ok(client)
+    }
+
+    /// A client without its threads.
+    pub fn new(setting: Setting, may_own: bool) -> Arc<Self> {
         let state = State {
             calls: Calls::new(setting.options.intake_bytes),
             link: None,
@@ -147,11 +159,12 @@ impl Client {
             problem: None,
             stage: Stage::Open,
             threads: 0,
+            turn: Turn::default(),
             waiting: 0,
             ticking: false,
             unsent: false,
         };
-        let client = Arc::new(Self {
+        Arc::new(Self {
             setting,
             may_own,
             generation: fork::generation(),
@@ -159,11 +172,9 @@ impl Client {
             state: Mutex::new(state),
             changed: Condvar::new(),
             tick: Condvar::new(),
+            reading: Condvar::new(),
             room: Event::new(),
-        });
-        client.spawn("kappa-deadlines", |client| client.look_after_deadlines())?;
-        client.spawn("kappa-client", move |client| role::play(client, found))?;
-        Ok(client)
+        })
     }
 
     fn spawn(self: &Arc<Self>, name: &str, work: impl FnOnce(&Arc<Self>) + Send + 'static) -> Result<()> {
@@ -184,7 +195,7 @@ impl Client {
     }
 
     /// Whether this is the copy in a forked child, where no thread answers and a lock may be held by nobody.
-    fn is_inherited(&self) -> bool {
+    pub fn is_inherited(&self) -> bool {
         self.generation != fork::generation()
     }
 
@@ -216,15 +227,15 @@ impl Client {
             return Pending::ready(Err(error.with("limit", MAX_REQUEST_BYTES)));
         }
         let until = self.until(patience);
-        match self.take_in(kind, frame, Some(until)) {
-            Taken::In(waiting) => Pending::new(async move { answer(waiting.outcome().await) }),
+        match self.take_in(kind, frame, Some(until), Sent::WhenWanted) {
+            Taken::In(waiting) => Pending::coming(Answering(waiting)),
             Taken::Here(owner) => owner.local.submit(operation, options),
             Taken::Failed(error) => Pending::ready(Err(error)),
             Taken::Full(frame) => {
                 let client = Arc::clone(self);
                 Pending::new(async move {
                     match client.wait_for_room(kind, frame, until).await {
-                        Taken::In(waiting) => answer(waiting.outcome().await),
+                        Taken::In(waiting) => answer(waiting.await),
                         Taken::Here(owner) => owner.local.submit(operation, options).await,
                         Taken::Failed(error) => Err(error),
                         Taken::Full(_) => Err(full()),
@@ -240,10 +251,9 @@ impl Client {
     }
 
     /// Numbers the call, notes it, and sends it where there is somebody to send it to.
-    fn take_in(self: &Arc<Self>, mut kind: Kind, mut frame: Vec<u8>, until: Option<u64>) -> Taken {
+    fn take_in(self: &Arc<Self>, mut kind: Kind, mut frame: Vec<u8>, until: Option<u64>, sent: Sent) -> Taken {
         if self.is_inherited() {
-            let message = "the call began in the process that this one was forked from; begin it again";
-            return Taken::Failed(Error::new(ErrorKind::Unavailable, message));
+            return Taken::Failed(inherited());
         }
         let (reply, receiver) = oneshot::channel();
         let mut state = self.state();
@@ -254,8 +264,9 @@ impl Client {
             return Taken::Failed(closed());
         }
         // A stopped owner takes nothing, and calls that were given up meanwhile stay in what is to be sent.
-        let unsent = state.link.as_ref().map_or(0, |link| link.unsent_bytes());
-        if unsent > MAX_UNSENT || !state.calls.has_room(matches!(kind, Kind::Changes | Kind::Committed), frame.len()) {
+        let clogged = state.link.as_ref().is_some_and(|link| link.is_clogged(MAX_UNSENT));
+        state.unsent |= clogged;
+        if clogged || !state.calls.has_room(matches!(kind, Kind::Changes | Kind::Committed), frame.len()) {
             return Taken::Full(frame);
         }
         let number = state.calls.next_number();
@@ -269,17 +280,22 @@ impl Client {
         protocol::set_number(&mut frame, number);
         let frame = Bytes::from(frame);
         let link = state.link.clone();
-        let sent = link.is_some();
-        state.calls.add(UnderWay { kind, frame: frame.clone(), reply: Some(reply), until, sent, repeated: false });
+        let (reply, copy) = (Some(reply), frame.clone());
+        let awaited = Awaited::NotYet;
+        state.calls.add(UnderWay { kind, frame: copy, reply, until, sent: link.is_some(), repeated: false, awaited });
         let wake = until.is_some() && !state.ticking;
         drop(state);
         if wake {
             self.tick.notify_all();
         }
-        if link.is_some_and(|link| link.send(&frame)) {
+        let more = link.as_ref().is_some_and(|link| match sent {
+            Sent::Now => link.send(&frame),
+            Sent::WhenWanted => link.hold(&frame) && link.push(),
+        });
+        if more {
             self.flush_later();
         }
-        Taken::In(Waiting { receiver, interest: Interest { client: Arc::clone(self), number, over: false } })
+        Taken::In(Waiting::new(receiver, Arc::clone(self), number, link))
     }
 
     pub fn chance(&self) -> [u8; 8] {
@@ -294,20 +310,23 @@ impl Client {
         self.tick.notify_all();
     }
 
-    async fn wait_for_room(self: Arc<Self>, kind: Kind, frame: Vec<u8>, until: u64) -> Taken {
-        struct Counted(Arc<Client>);
-        impl Drop for Counted {
-            fn drop(&mut self) {
-                self.0.state().waiting -= 1;
-            }
-        }
-        self.state().waiting += 1;
-        let _counted = Counted(Arc::clone(&self));
+    /// Counts a caller who waits for room, until the guard is dropped.
+    fn count(self: &Arc<Self>) -> Counted {
+        let mut state = self.state();
+        state.waiting += 1;
+        // Room comes with the answers of those before, for which perhaps nobody has asked.
+        self.call_reader(&mut state);
+        drop(state);
         self.tick.notify_all();
+        Counted(Arc::clone(self))
+    }
+
+    async fn wait_for_room(self: Arc<Self>, kind: Kind, frame: Vec<u8>, until: u64) -> Taken {
+        let _counted = self.count();
         let mut frame = frame;
         loop {
             let listener = self.room.listen();
-            match self.take_in(kind, frame, Some(until)) {
+            match self.take_in(kind, frame, Some(until), Sent::Now) {
                 Taken::Full(refused) => frame = refused,
                 other => return other,
             }
@@ -326,14 +345,14 @@ impl Client {
         request.put(&mut frame, 0);
         let until = self.until(patience);
         let client = Arc::clone(self);
-        let taken = self.take_in(Kind::Read, frame, Some(until));
+        let taken = self.take_in(Kind::Read, frame, Some(until), Sent::Now);
         Pending::new(async move {
             let taken = match taken {
                 Taken::Full(frame) => Arc::clone(&client).wait_for_room(Kind::Read, frame, until).await,
                 other => other,
             };
             match taken {
-                Taken::In(waiting) => match waiting.outcome().await {
+                Taken::In(waiting) => match waiting.await {
                     Outcome::Answered(body) => Ok(Asked::There(Reader::new(body))),
                     Outcome::Failed(error) => Err(error),
                     Outcome::Moved => client.owner.get().map(|owner| Asked::Here(Arc::clone(owner))).ok_or_else(closed),
@@ -393,8 +412,8 @@ impl Client {
             loop {
                 let mut frame = Vec::new();
                 Request::Changes(cursor.clone()).put(&mut frame, 0);
-                match client.take_in(Kind::Changes, frame, None) {
-                    Taken::In(waiting) => match waiting.outcome().await {
+                match client.take_in(Kind::Changes, frame, None, Sent::Now) {
+                    Taken::In(waiting) => match waiting.await {
                         Outcome::Answered(body) => return Reader::new(body).changes(),
                         Outcome::Failed(error) => return Err(error),
                         Outcome::Moved => {}
@@ -411,9 +430,9 @@ impl Client {
     pub fn committed(self: &Arc<Self>) -> Pending<()> {
         let mut frame = Vec::new();
         Request::Committed.put(&mut frame, 0);
-        match self.take_in(Kind::Committed, frame, None) {
+        match self.take_in(Kind::Committed, frame, None, Sent::Now) {
             Taken::In(waiting) => Pending::new(async move {
-                match waiting.outcome().await {
+                match waiting.await {
                     Outcome::Failed(error) => Err(error),
                     Outcome::Answered(_) | Outcome::Moved => Ok(()),
                 }
@@ -425,7 +444,7 @@ impl Client {
     }
 
     /// Nobody waits for the answer. A write is done all the same.
-    fn give_up(&self, number: u64) {
+    pub fn give_up(&self, number: u64) {
         if self.is_inherited() {
             return;
         }
@@ -433,6 +452,15 @@ impl Client {
         let Some(call) = state.calls.get_mut(number) else { return };
         if matches!(call.kind, Kind::Write { .. }) {
             call.reply = None;
+            // Its room and its slot are free when its answer was read.
+            state.calls.await_answer(number, Awaited::Anyway);
+            self.call_reader(&mut state);
+            let link = state.link.clone();
+            drop(state);
+            // It may be held back still.
+            if link.is_some_and(|link| link.push()) {
+                self.flush_later();
+            }
             return;
         }
         let kind = call.kind;
@@ -469,52 +497,6 @@ impl Client {
         }
     }
 
-    fn look_after_deadlines(&self) {
-        let mut state = self.state();
-        while state.stage != Stage::Ended && self.owner.get().is_none() {
-            if state.unsent {
-                state.unsent = false;
-                let link = state.link.clone();
-                drop(state);
-                if link.is_some_and(|link| link.flush(TICK)) {
-                    self.state().unsent = true;
-                }
-                state = self.state();
-                state = self.expire(state);
-                continue;
-            }
-            state.ticking = !state.calls.is_idle() || state.waiting > 0;
-            let woken = if state.ticking {
-                self.tick.wait_timeout(state, TICK).map(|(state, _)| state).map_err(|poisoned| poisoned.into_inner().0)
-            } else {
-                self.tick.wait(state).map_err(PoisonError::into_inner)
-            };
-            state = woken.unwrap_or_else(|state| state);
-            state.ticking = true;
-            state = self.expire(state);
-        }
-        drop(state);
-        self.room.notify(usize::MAX);
-    }
-
-    fn expire<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let now = self.boot_ms();
-        let expired = state.calls.remove_all(|call| call.until.is_some_and(|until| until <= now));
-        let waiting = state.waiting > 0;
-        if expired.is_empty() && !waiting {
-            return state;
-        }
-        let why = self.nobody(&state);
-        drop(state);
-        for call in expired {
-            let error = call.unanswered(&why);
-            call.end(Outcome::Failed(error));
-        }
-        self.room.notify(usize::MAX);
-        self.changed.notify_all();
-        self.state()
-    }
-
     /// Takes no more calls, waits for those under way up to their deadlines, and ends.
     ///
     /// # Errors
@@ -522,6 +504,7 @@ impl Client {
     pub fn close(&self) -> Result<()> {
         let mut state = self.state();
         state.stage = state.stage.max(Stage::Closing);
+        self.call_reader(&mut state);
         while !state.calls.is_idle() && state.stage != Stage::Ended && self.owner.get().is_none() {
             // Each call has a deadline, so this ends.
             state = self.changed.wait_timeout(state, TICK).map_or_else(|poisoned| poisoned.into_inner().0, |(s, _)| s);
@@ -548,6 +531,7 @@ impl Client {
             link.end();
         }
         self.tick.notify_all();
+        self.reading.notify_all();
         self.changed.notify_all();
         self.room.notify(usize::MAX);
         for call in left {
@@ -563,7 +547,7 @@ enum Asked {
     Here(Arc<Owner>),
 }
 
-fn answer(outcome: Outcome) -> Result<Answer> {
+pub fn answer(outcome: Outcome) -> Result<Answer> {
     match outcome {
         Outcome::Answered(body) => Reader::new(body).answer(),
         Outcome::Failed(error) => Err(error),
@@ -571,8 +555,13 @@ fn answer(outcome: Outcome) -> Result<Answer> {
     }
 }
 
-fn closed() -> Error {
+pub fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+pub fn inherited() -> Error {
+    let message = "the call began in the process that this one was forked from; begin it again";
+    Error::new(ErrorKind::Unavailable, message)
 }
 
 fn full() -> Error {

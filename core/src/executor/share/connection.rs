@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Pending;
 use crate::executor::local::Local;
 
-use super::protocol::{Hello, MAX_REQUEST_BYTES, Request, Welcome, put_answered, take_frame};
+use super::protocol::{Frame, Hello, MAX_REQUEST_BYTES, Request, Welcome, put_answered, take_frame};
 use super::serve::{Served, serve};
 use super::wire::malformed;
 
@@ -29,6 +29,10 @@ const MAX_UNDER_WAY: usize = 8_192;
 /// Bytes that wait to be sent before those who have more must wait too.
 const MAX_UNSENT: usize = 4 << 20;
 const READ_BYTES: usize = 64 << 10;
+/// Bytes of answers that are sent before those behind them are there: their callers can go on meanwhile.
+const SENT_EARLY: usize = 8 << 10;
+/// Calls that are gathered before the committer hears of them: what came together may become durable together.
+const GATHERED: usize = 256;
 
 /// One connected client.
 pub struct Connection {
@@ -53,14 +57,46 @@ struct Out {
 
 struct UnderWay {
     pending: Pending<Vec<u8>>,
-    /// Its answer comes whether or not anything else happens, so that an end can wait for it.
-    owed: bool,
+    kind: Kind,
+}
+
+/// What a call under way rests on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The committer.
+    Write,
+    /// Others, but its answer comes whether or not anything else happens, so that an end can wait for it.
+    Owed,
+    /// What may take as long as it likes: asked again elsewhere.
+    Free,
+}
+
+impl Kind {
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::Write { .. } => Self::Write,
+            Request::Changes(_) | Request::Committed | Request::Check => Self::Free,
+            _ => Self::Owed,
+        }
+    }
+}
+
+/// Calls that were read, and what they have come to.
+#[derive(Default)]
+struct Taken {
+    answers: Vec<u8>,
+    /// Writes that are not begun, in the order in which they came.
+    later: Vec<(u64, UnderWay)>,
 }
 
 #[derive(Default)]
 struct Woken {
     numbers: Vec<u64>,
+    /// One of them that is a write which nobody has begun.
+    alone: Option<u64>,
     owed: usize,
+    /// The sending thread waits for one of these to change; otherwise it may wait for its client.
+    waits: bool,
     /// The reader has ended: nothing more comes under way.
     read: bool,
     over: bool,
@@ -121,19 +157,28 @@ impl Connection {
         let mut greeted = false;
         while let Some(count) = self.receive(&mut chunk)? {
             buffer.extend_from_slice(&chunk[..count]);
-            let mut answers = Vec::new();
+            let mut taken = Taken::default();
             while let Some(frame) = take_frame(&mut buffer, MAX_REQUEST_BYTES)? {
                 if greeted {
-                    self.take_call(frame, &mut answers);
+                    self.take_call(frame, &mut taken);
                 } else {
-                    self.greet(&Hello::read(frame)?, &mut answers)?;
+                    self.greet(&Hello::read(frame)?, &mut taken.answers)?;
                     greeted = true;
                 }
-                if answers.len() > MAX_UNSENT {
-                    self.send(std::mem::take(&mut answers));
+                if taken.later.len() >= GATHERED {
+                    self.begin(&mut taken);
+                }
+                if taken.answers.len() > SENT_EARLY {
+                    // The client may take nothing for a while.
+                    self.begin(&mut taken);
+                    self.send(std::mem::take(&mut taken.answers));
                 }
             }
-            self.send(answers);
+            if buffer.is_empty() && taken.answers.is_empty() {
+                self.begin_alone(&mut taken);
+            }
+            self.begin(&mut taken);
+            self.send(taken.answers);
         }
         Ok(())
     }
@@ -163,44 +208,77 @@ impl Connection {
         unset.map_err(|error| Error::new(ErrorKind::Unavailable, "the connection is lost").caused_by(error))
     }
 
-    fn take_call(self: &Arc<Self>, frame: super::protocol::Frame, answers: &mut Vec<u8>) {
+    fn take_call(self: &Arc<Self>, frame: Frame, taken: &mut Taken) {
         let number = frame.number;
-        let mut owed = false;
-        let served = match Request::read(frame) {
+        let request = Request::read(frame);
+        let is_write = matches!(request, Ok(Request::Write { .. }));
+        if !is_write {
+            // A read may take long, and a feed begins behind what came before it.
+            self.begin(taken);
+        }
+        let (kind, served) = match request {
             Ok(Request::Cancel) => {
                 let cancelled = self.under_way.lock().remove(&number);
                 self.settle(cancelled.as_ref());
                 return;
             }
-            Ok(request) => {
-                // What takes long is asked again elsewhere instead.
-                owed = !matches!(request, Request::Changes(_) | Request::Committed | Request::Check);
-                serve(&self.local, request)
-            }
-            Err(error) => Served::Now(Err(error)),
+            Ok(request) => (Kind::of(&request), serve(&self.local, request)),
+            Err(error) => (Kind::Owed, Served::Now(Err(error))),
         };
         match served {
-            Served::Now(result) => put_answered(answers, number, &result),
-            Served::Later(mut pending) => {
-                let mut under_way = self.under_way.lock();
-                if under_way.len() >= MAX_UNDER_WAY {
-                    let error = Error::new(ErrorKind::Overloaded, "too many calls of this process are under way");
-                    return put_answered(answers, number, &Err(error));
-                }
-                // Under the lock, so that a wake that comes at once finds the call in its place.
-                match self.poll(&mut pending, number) {
-                    Poll::Ready(result) => put_answered(answers, number, &result),
-                    Poll::Pending => {
-                        let mut woken = self.woken.lock();
-                        // Nobody would take it out again, and its waker holds the connection.
-                        if woken.over {
-                            return;
-                        }
-                        woken.owed += usize::from(owed);
-                        drop(woken);
-                        let before = under_way.insert(number, UnderWay { pending, owed });
-                        self.settle(before.as_ref());
+            Served::Now(result) => put_answered(&mut taken.answers, number, &result),
+            Served::Later(pending) => taken.later.push((number, UnderWay { pending, kind })),
+        }
+        if !is_write {
+            self.begin(taken);
+        }
+    }
+
+    /// Has the sending thread do a write that nothing else is under way with, where it has nothing else to do: it commits it
+    /// itself, which saves waking the committer.
+    fn begin_alone(&self, taken: &mut Taken) {
+        let [(number, UnderWay { kind: Kind::Write, .. })] = taken.later[..] else { return };
+        let mut under_way = self.under_way.lock();
+        let mut woken = self.woken.lock();
+        if !under_way.is_empty() || !woken.waits || woken.over {
+            return;
+        }
+        woken.waits = false;
+        under_way.extend(taken.later.drain(..));
+        woken.owed += 1;
+        woken.numbers.push(number);
+        woken.alone = Some(number);
+        drop(woken);
+        drop(under_way);
+        self.rung.notify_all();
+    }
+
+    /// Begins what was read.
+    fn begin(self: &Arc<Self>, taken: &mut Taken) {
+        let Taken { answers, later } = taken;
+        if later.is_empty() {
+            return;
+        }
+        let mut under_way = self.under_way.lock();
+        for (number, UnderWay { mut pending, kind }) in later.drain(..) {
+            if under_way.len() >= MAX_UNDER_WAY {
+                let error = Error::new(ErrorKind::Overloaded, "too many calls of this process are under way");
+                put_answered(answers, number, &Err(error));
+                continue;
+            }
+            // Under the lock, so that a wake that comes at once finds the call in its place.
+            match self.poll(&mut pending, number) {
+                Poll::Ready(result) => put_answered(answers, number, &result),
+                Poll::Pending => {
+                    let mut woken = self.woken.lock();
+                    // Nobody would take it out again, and its waker holds the connection.
+                    if woken.over {
+                        continue;
                     }
+                    woken.owed += usize::from(kind != Kind::Free);
+                    drop(woken);
+                    let before = under_way.insert(number, UnderWay { pending, kind });
+                    self.settle(before.as_ref());
                 }
             }
         }
@@ -208,7 +286,7 @@ impl Connection {
 
     /// Takes a call that is no longer under way off what is owed.
     fn settle(&self, call: Option<&UnderWay>) {
-        if call.is_some_and(|call| call.owed) {
+        if call.is_some_and(|call| call.kind != Kind::Free) {
             let mut woken = self.woken.lock();
             woken.owed -= 1;
             self.rung.notify_all();
@@ -222,14 +300,17 @@ impl Connection {
 
     /// Sends answers as they come, until the connection is over, or nothing comes any more.
     pub fn write(self: &Arc<Self>) {
-        while let Some(numbers) = self.next_woken() {
+        while let Some((numbers, alone)) = self.next_woken() {
             let (mut answers, mut settled) = (Vec::new(), 0);
+            if let Some(number) = alone {
+                self.help(number);
+            }
             let mut under_way = self.under_way.lock();
             for number in numbers {
                 let Some(call) = under_way.get_mut(&number) else { continue };
                 if let Poll::Ready(result) = self.poll(&mut call.pending, number) {
                     put_answered(&mut answers, number, &result);
-                    settled += usize::from(call.owed);
+                    settled += usize::from(call.kind != Kind::Free);
                     under_way.remove(&number);
                 }
             }
@@ -244,19 +325,39 @@ impl Connection {
         drop(left);
     }
 
-    fn next_woken(&self) -> Option<Vec<u64>> {
+    /// Commits the write with this number where nobody else does. It is not in its place meanwhile, so that its client can be
+    /// read; nobody wakes it before it was polled.
+    fn help(&self, number: u64) {
+        let Some(mut call) = self.under_way.lock().remove(&number) else { return };
+        call.pending.help();
+        let mut under_way = self.under_way.lock();
+        if self.woken.lock().over {
+            drop(under_way);
+            self.settle(Some(&call));
+            return;
+        }
+        // A client that gave a number twice has the later one.
+        let before = under_way.insert(number, call);
+        drop(under_way);
+        self.settle(before.as_ref());
+    }
+
+    fn next_woken(&self) -> Option<(Vec<u64>, Option<u64>)> {
         let mut woken = self.woken.lock();
         loop {
             if woken.over {
                 return None;
             }
             if !woken.numbers.is_empty() {
-                return Some(std::mem::take(&mut woken.numbers));
+                let alone = woken.alone.take();
+                return Some((std::mem::take(&mut woken.numbers), alone));
             }
             if woken.read && woken.owed == 0 {
                 return None;
             }
+            woken.waits = true;
             self.rung.wait(&mut woken);
+            woken.waits = false;
         }
     }
 
@@ -308,3 +409,6 @@ impl Connection {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
+
+#[cfg(test)]
+mod tests;

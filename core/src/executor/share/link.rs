@@ -1,8 +1,9 @@
-//! A client's connection to the owner: sends from any thread and never waits.
+//! A client's connection to the owner: sends from any thread and never waits, and is read by one at a time.
 
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,13 @@ use crate::error::Result;
 use super::protocol::{Frame, MAX_ANSWER_BYTES, take_frame};
 
 /// How often a reader that hears nothing looks whether the owner still lives.
-const LISTEN: Duration = Duration::from_millis(250);
+pub const LISTEN: Duration = Duration::from_millis(250);
 const READ_BYTES: usize = 64 << 10;
+/// So many frames that are held back are sent although nobody waits for an answer yet: the owner can begin with them while
+/// others are made.
+const HELD: usize = 16;
+/// The same of so many bytes: what is held back must not count as what the owner does not take.
+const HELD_BYTES: usize = 64 << 10;
 
 /// One connection; what it sends and is not taken yet waits here, bounded by the calls that are under way.
 #[derive(Debug)]
@@ -24,6 +30,9 @@ pub struct Link {
     _guard: Option<fork::Guard>,
     stream: UnixStream,
     unsent: Mutex<Vec<u8>>,
+    /// How many frames of it were never tried to send.
+    held: AtomicUsize,
+    inbox: Mutex<Inbox>,
 }
 
 /// What a reader keeps from one look to the next.
@@ -56,24 +65,71 @@ impl Link {
     /// Of the system.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(LISTEN))?;
-        Ok(Self { _guard: fork::Guard::new(&stream), stream, unsent: Mutex::default() })
+        Ok(Self {
+            _guard: fork::Guard::new(&stream),
+            stream,
+            unsent: Mutex::default(),
+            held: AtomicUsize::new(0),
+            inbox: Mutex::default(),
+        })
     }
 
     fn unsent(&self) -> MutexGuard<'_, Vec<u8>> {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends `bytes` as far as that goes without waiting; whether something is left for [`Link::flush`].
+    /// Sends `bytes`, and what lies before it, as far as that goes without waiting; whether something is left for
+    /// [`Link::flush`].
     pub fn send(&self, bytes: &[u8]) -> bool {
         let mut unsent = self.unsent();
-        let sent = if unsent.is_empty() { self.send_now(bytes) } else { 0 };
-        unsent.extend_from_slice(&bytes[sent..]);
+        if unsent.is_empty() {
+            let sent = self.send_now(bytes);
+            unsent.extend_from_slice(&bytes[sent..]);
+        } else {
+            unsent.extend_from_slice(bytes);
+            self.send_unsent(&mut unsent);
+        }
         !unsent.is_empty()
     }
 
-    /// Bytes that the owner has not taken yet, also of calls that nobody waits for any more.
-    pub fn unsent_bytes(&self) -> usize {
-        self.unsent().len()
+    /// Holds `bytes` back until [`Link::push`], so that calls that are made one after another go out together: each
+    /// sending costs more than the call. Whether so many are held that they should be pushed now.
+    pub fn hold(&self, bytes: &[u8]) -> bool {
+        let mut unsent = self.unsent();
+        unsent.extend_from_slice(bytes);
+        let held = self.held.fetch_add(1, Ordering::AcqRel) + 1;
+        held >= HELD || unsent.len() >= HELD_BYTES
+    }
+
+    /// Sends what is held back, as far as that goes without waiting; whether something is left for [`Link::flush`].
+    pub fn push(&self) -> bool {
+        // Most who wait find that others have pushed.
+        if self.held.load(Ordering::Acquire) == 0 || self.held.swap(0, Ordering::AcqRel) == 0 {
+            return false;
+        }
+        let mut unsent = self.unsent();
+        self.send_unsent(&mut unsent);
+        !unsent.is_empty()
+    }
+
+    fn send_unsent(&self, unsent: &mut Vec<u8>) {
+        let sent = self.send_now(unsent);
+        unsent.drain(..sent);
+    }
+
+    /// What was read of a frame. Held by whoever reads, to the end of its reading.
+    pub fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the owner leaves more than so many bytes untaken, also of calls that nobody waits for any more.
+    pub fn is_clogged(&self, limit: usize) -> bool {
+        let mut unsent = self.unsent();
+        if unsent.len() > limit {
+            // Some of it may only have been held back.
+            self.send_unsent(&mut unsent);
+        }
+        unsent.len() > limit
     }
 
     /// Waits a moment for room and sends what is left; whether there is still more.
@@ -81,8 +137,7 @@ impl Link {
         // An error shows in the sending.
         let _ = socket::wait_writable(&self.stream, wait);
         let mut unsent = self.unsent();
-        let sent = self.send_now(&unsent);
-        unsent.drain(..sent);
+        self.send_unsent(&mut unsent);
         !unsent.is_empty()
     }
 

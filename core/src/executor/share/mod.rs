@@ -1,13 +1,18 @@
 //! One database for all processes of a host: one owns it, the others ask that one, and nobody has to notice.
 
+mod awaiting;
 mod calls;
 mod client;
 mod connection;
+mod deadlines;
 mod link;
 mod owner;
 mod protocol;
+mod reading;
 mod role;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::cell::RefCell;

@@ -24,7 +24,8 @@ const MAX_CLIENTS: usize = 1_024;
 const DRAIN_MS: u64 = 1_000;
 /// Between two attempts to take a client while the system refuses.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Enough for any call: values lie on the heap.
+/// Enough for any read: values lie on the heap. Who sends answers has the system's usual stack, because it also does the
+/// work of the committer.
 const STACK_BYTES: usize = 1 << 20;
 
 /// An open database that answers other processes too, until it is closed.
@@ -175,7 +176,7 @@ fn stopping(stopped: &UnixStream) -> bool {
 fn welcome(stream: UnixStream, number: u64, local: &Arc<Local>, clients: &Arc<Clients>) -> std::io::Result<()> {
     let connection = Arc::new(Connection::new(stream, Arc::clone(local))?);
     clients.connected.lock().insert(number, Arc::clone(&connection));
-    let thread = |name: &str| std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
+    let thread = |name: &str| std::thread::Builder::new().name(name.into());
     let reader = Arc::clone(&connection);
     let registered = Arc::clone(clients);
     let leave = move || {
@@ -187,7 +188,7 @@ fn welcome(stream: UnixStream, number: u64, local: &Arc<Local>, clients: &Arc<Cl
         writer.write();
         leave();
     });
-    let spawned = spawned.and_then(|_| thread("kappa-calls").spawn(move || reader.read()));
+    let spawned = spawned.and_then(|_| thread("kappa-calls").stack_size(STACK_BYTES).spawn(move || reader.read()));
     if spawned.is_err() {
         // The writer takes it off the list where it was started.
         connection.end();

@@ -14,11 +14,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Pending;
 
 use super::Setting;
-use super::calls::{Kind, Outcome, UnderWay};
+use super::calls::{Awaited, Kind, Outcome, UnderWay};
 use super::client::{Client, Stage, State};
-use super::link::{Heard, Inbox, Link};
+use super::link::{Heard, Link};
 use super::owner::Owner;
-use super::protocol::{HIGHEST, Hello, LOWEST, MAX_REQUEST_BYTES, Request, Welcome, read_answered, take_frame};
+use super::protocol::{Frame, HIGHEST, Hello, LOWEST, MAX_REQUEST_BYTES, Request, Welcome, read_answered, take_frame};
+use super::reading::Told;
 use super::serve::{Served, serve};
 
 /// Between two attempts to find the owner: at first,
@@ -38,9 +39,8 @@ pub enum Found {
 
 /// A connection to an owner that answers calls.
 pub struct Connected {
-    link: Arc<Link>,
-    welcome: Welcome,
-    inbox: Inbox,
+    pub link: Arc<Link>,
+    pub welcome: Welcome,
 }
 
 /// What a look should do next.
@@ -86,13 +86,13 @@ fn connect(setting: &Setting, may_own: bool, seeker: &dyn Look) -> Result<Option
     let mut hello = Vec::new();
     Hello { lowest: LOWEST, highest: HIGHEST, pid: std::process::id() }.put(&mut hello);
     link.send(&hello);
-    let mut inbox = Inbox::default();
     loop {
-        match link.receive(&mut inbox)? {
+        let heard = link.receive(&mut link.inbox())?;
+        match heard {
             Heard::Frames(frames) => {
                 let Some(frame) = frames.into_iter().next() else { continue };
                 let welcome = Welcome::read(frame)?;
-                return Ok(Some(Found::Owner(Connected { link: Arc::new(link), welcome, inbox })));
+                return Ok(Some(Found::Owner(Connected { link: Arc::new(link), welcome })));
             }
             Heard::End => return Ok(None),
             // The owner recovers, or is stopped. It may also be dead with a child of it holding the socket.
@@ -155,43 +155,45 @@ impl Look for Client {
 /// Sends what is under way and hands out answers until the connection ends. Gives the lock where the owner is dead
 /// although the connection stands.
 fn follow(client: &Client, connected: Connected) -> Option<DirectoryLock> {
-    let Connected { link, welcome, mut inbox } = connected;
+    let Connected { link, welcome } = connected;
     if !attach(client, &link, &welcome) {
         return None;
     }
-    let mut heard = Ok(Heard::Frames(Vec::new()));
-    let lock = loop {
-        match heard {
-            Ok(Heard::Frames(frames)) => match hand_out(client, frames) {
-                Ok(()) => {}
-                Err(error) => {
-                    client.note(error);
-                    break None;
-                }
-            },
-            Ok(Heard::Silence) => {
+    let mut callers_read = false;
+    let mut lock = None;
+    while let Some(mut reading) = client.take_reading(&link, callers_read) {
+        let told = reading.listen();
+        match told {
+            Ok(Told::Answers { callers_read: theirs }) => {
+                callers_read = theirs;
+                continue;
+            }
+            Ok(Told::Silence) => {
+                callers_read = false;
                 let state = client.state();
-                let (ended, asks) = (state.has_ended(), !state.calls.is_empty());
-                drop(state);
-                if ended {
-                    break None;
-                }
                 // While nobody asks, nobody minds.
-                if asks
-                    && client.may_own
-                    && let Ok(lock) = DirectoryLock::take(&client.setting.directory)
-                {
-                    break Some(lock);
+                let asks = !state.calls.is_empty();
+                drop(state);
+                if asks && client.may_own {
+                    lock = DirectoryLock::take(&client.setting.directory).ok();
+                }
+                if lock.is_none() {
+                    continue;
                 }
             }
-            Ok(Heard::End) => break None,
-            Err(error) => {
-                client.note(error);
-                break None;
-            }
+            Ok(Told::End) => {}
+            Err(error) => client.note(error),
         }
-        heard = link.receive(&mut inbox);
-    };
+        // Before the reading is given back: nobody should begin with a connection that is over.
+        leave(client, &link);
+        return lock;
+    }
+    leave(client, &link);
+    None
+}
+
+/// Ends a connection; what is under way waits for the next one.
+pub fn leave(client: &Client, link: &Link) {
     link.end();
     let mut state = client.state();
     state.link = None;
@@ -199,7 +201,6 @@ fn follow(client: &Client, connected: Connected) -> Option<DirectoryLock> {
     let waiting = state.calls.remove_all(|call| call.kind == Kind::Committed);
     drop(state);
     end_all(waiting, || Outcome::Moved);
-    lock
 }
 
 fn end_all(calls: Vec<UnderWay>, outcome: impl Fn() -> Outcome) {
@@ -209,7 +210,7 @@ fn end_all(calls: Vec<UnderWay>, outcome: impl Fn() -> Outcome) {
 }
 
 /// Sends everything that is under way; false when the client has ended.
-fn attach(client: &Client, link: &Arc<Link>, welcome: &Welcome) -> bool {
+pub fn attach(client: &Client, link: &Arc<Link>, welcome: &Welcome) -> bool {
     let boot = client.boot_ms();
     let mut state = client.state();
     if state.has_ended() {
@@ -252,9 +253,14 @@ fn refuse(strangers: Vec<UnderWay>) {
     }
 }
 
-fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<()> {
+/// Gives answers to their callers. Whether those block, all of them who asked, so that they can read the next ones for
+/// themselves.
+///
+/// # Errors
+/// What the owner says who lets this client go; when it sends what is no answer.
+pub fn hand_out(client: &Client, frames: Vec<Frame>) -> Result<bool> {
     if frames.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut answered = Vec::with_capacity(frames.len());
     let mut state = client.state();
@@ -270,6 +276,8 @@ fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<()> 
     }
     let closing = state.stage != Stage::Open;
     drop(state);
+    let any = |by| answered.iter().any(|(call, _)| call.awaited == by);
+    let callers_read = any(Awaited::Blocking) && !any(Awaited::Polling);
     for (call, result) in answered {
         finish(call, result);
     }
@@ -277,7 +285,7 @@ fn hand_out(client: &Client, frames: Vec<super::protocol::Frame>) -> Result<()> 
     if closing {
         client.changed.notify_all();
     }
-    broken
+    broken.map(|()| callers_read)
 }
 
 /// Opens the database in this process and does what is under way here, each call as the one it was.
