@@ -267,6 +267,8 @@ impl Client {
         let clogged = state.link.as_ref().is_some_and(|link| link.is_clogged(MAX_UNSENT));
         state.unsent |= clogged;
         if clogged || !state.calls.has_room(matches!(kind, Kind::Changes | Kind::Committed), frame.len()) {
+            // Room comes with the answers of those before, also while nobody asks for them.
+            self.call_reader_once(&mut state);
             return Taken::Full(frame);
         }
         let number = state.calls.next_number();
@@ -312,6 +314,9 @@ impl Client {
 
     /// Counts a caller who waits for room, until the guard is dropped.
     fn count(self: &Arc<Self>) -> Counted {
+        if self.is_inherited() {
+            return Counted(Arc::clone(self));
+        }
         let mut state = self.state();
         state.waiting += 1;
         // Room comes with the answers of those before, for which perhaps nobody has asked.

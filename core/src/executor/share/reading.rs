@@ -94,8 +94,15 @@ impl Client {
 
     /// Wakes the client's thread where it has to read.
     pub fn call_reader(&self, state: &mut State) {
+        if state.wants_reading() {
+            self.call_reader_once(state);
+        }
+    }
+
+    /// Wakes the client's thread to read what is there.
+    pub fn call_reader_once(&self, state: &mut State) {
         // Waking costs a call of the system also where nobody sleeps.
-        if state.turn.sleeps && !state.turn.is_read && state.wants_reading() {
+        if state.turn.sleeps && !state.turn.is_read {
             state.turn.sleeps = false;
             self.reading.notify_all();
         }

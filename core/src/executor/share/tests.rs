@@ -210,6 +210,7 @@ fn what_no_caller_reads_wakes_the_clients_thread() {
     let full: Vec<_> = (0..MAX_CALLS).map(|_| get(&client)).collect();
     client.state().turn.sleeps = true;
     let mut without_room = get(&client);
+    assert!(!std::mem::replace(&mut client.state().turn.sleeps, true), "a call that found no room");
     assert!(poll(&mut without_room, Waker::noop()).is_pending());
     assert!(!client.state().turn.sleeps && client.state().wants_reading(), "a caller who waits for room");
     drop(without_room);
