@@ -11,7 +11,7 @@ use super::memtable::Memtable;
 use super::options::{Checkpoint, CheckpointLog, Planted, StoreState};
 use super::store::{Abandoned, Change, StoreResult, scan_digest};
 use super::tables::{Ended, Tables};
-use super::{Shared, View, Writer};
+use super::{DRAIN_PARTS, Shared, View, Writer};
 use crate::engine::{Sequence, Versioned};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -123,7 +123,9 @@ impl View {
             frozen.recorded = true;
             *shared.known.lock() = None;
         }
-        match shared.drain(frozen, digest) {
+        let drained = shared.drain(frozen, digest);
+        shared.tell_drained(None);
+        match drained {
             Ok(true) => {}
             Ok(false) => return Ok(Checkpoint::Cancelled),
             Err(abandoned) => return Err(shared.abandon(abandoned)),
@@ -307,7 +309,9 @@ impl Shared {
     /// Writes the newest version of each key; whether it came to the end.
     fn drain(&self, frozen: &Frozen, digest: Digest) -> StoreResult<bool> {
         let mut changes = Vec::with_capacity(CHANGES_A_CALL);
+        let keys = frozen.plan.keys;
         let mut drained = 0;
+        self.tell_drained(Some((drained, keys)));
         for change in self.changes(frozen) {
             changes.push(change);
             if changes.len() == CHANGES_A_CALL {
@@ -319,7 +323,8 @@ impl Shared {
                 if drained.is_multiple_of(CHANGES_A_FLUSH) {
                     self.store.flush()?;
                 }
-                self.rest(drained, frozen.plan.keys);
+                self.tell_drained(Some((drained, keys)));
+                self.rest(drained, keys);
             }
         }
         self.store.write(changes)?;
@@ -333,6 +338,17 @@ impl Shared {
         } else {
             Ok(true)
         }
+    }
+
+    /// Lets writers who wait for room know how many of its keys the drain has written; none when it has ended.
+    fn tell_drained(&self, drained: Option<(usize, usize)>) {
+        // How much a drain that is repeated has to do is not known.
+        let parts = drained.and_then(|(drained, keys)| (drained * DRAIN_PARTS).checked_div(keys));
+        let parts = parts.map_or(0, |parts| parts.clamp(1, DRAIN_PARTS));
+        self.drained.store(parts, Ordering::Release);
+        // Under the lock, so that nobody starts to wait between its look and this call.
+        drop(self.writer.lock());
+        self.moved.notify_all();
     }
 
     /// Leaves the processor to the callers while the drain is ahead of what the writes need: it has to be done

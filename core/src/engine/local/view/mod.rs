@@ -24,7 +24,7 @@ mod tables;
 mod tests;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -47,6 +47,9 @@ use self::tables::{Ended, Tables};
 use crate::engine::Versioned;
 use crate::engine::{Direction, KeyRange, Record, Sequence, Snapshot, Write};
 use crate::error::{Error, ErrorKind, Result};
+
+/// A whole drain, as [`Shared::drained`] counts.
+const DRAIN_PARTS: usize = 1 << 10;
 
 /// The read index of one partition: what the log says, key by key.
 ///
@@ -71,6 +74,9 @@ struct Shared {
     current: RwLock<Arc<Tables>>,
     generation: AtomicU64,
     published: AtomicU64,
+    /// How much of its memtable the drain that is under way has written, in parts of [`DRAIN_PARTS`]; 0 while it has not
+    /// begun to write, and where what it has to do is not known.
+    drained: AtomicUsize,
     writer: Mutex<Writer>,
     /// Something that a waiting writer or checkpoint looks at has changed.
     moved: Condvar,
@@ -137,6 +143,7 @@ impl View {
             current: RwLock::new(tables),
             generation: AtomicU64::new(0),
             published: AtomicU64::new(at),
+            drained: AtomicUsize::new(0),
             writer: Mutex::new(Writer {
                 applied: at,
                 freeze_wanted: false,
@@ -311,6 +318,12 @@ impl View {
         tables.newest_first().map(Memtable::bytes).sum()
     }
 
+    #[cfg(test)]
+    /// Bytes in the memtable that takes the writes, about.
+    pub fn active_bytes(&self) -> usize {
+        self.shared.active().bytes()
+    }
+
     /// Ends a checkpoint or check that is under way and gives the store's files back. For a clean end
     /// the owner makes a checkpoint first.
     ///
@@ -361,7 +374,18 @@ impl Shared {
     }
 
     fn has_room(&self) -> bool {
-        self.current.read().active.bytes() < self.options.memtable_bytes
+        self.current.read().active.bytes() < self.room()
+    }
+
+    /// How many bytes the active memtable may hold before writers wait: all of them, and beside a drain one half and as
+    /// much of the other as was drained. So writers who outrun the drain are slowed down by many short waits, instead of
+    /// one that is as long as what is left of it.
+    fn room(&self) -> usize {
+        let all = self.options.memtable_bytes;
+        match self.drained.load(Ordering::Acquire) {
+            0 => all,
+            parts => all / 2 + all / 2 * parts / DRAIN_PARTS,
+        }
     }
 
     fn is_ending(&self) -> bool {

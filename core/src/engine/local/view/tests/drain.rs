@@ -1,9 +1,10 @@
 //! Drains beside readers and writers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, ScopedJoinHandle};
 
+use super::faults::Faulty;
 use super::*;
 use crate::engine::local::view::{checkpoint, merge};
 use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES, Snapshot};
@@ -281,6 +282,51 @@ fn a_full_memtable_makes_writers_wait_for_the_drain() {
         waiter.join().unwrap().unwrap();
     });
     assert!(!view.checkpoint_due() && view.memtable_bytes() == 0);
+}
+
+/// Writers who outrun a drain would fill the memtable at full speed and then wait for all that is left of the drain: a
+/// second without a single write, again and again. They are to follow it from the middle on, and to have all the room
+/// when it has ended.
+#[test]
+fn writers_follow_a_drain_that_is_slower_than_they() {
+    const CHUNK: u64 = 2_048;
+    let (at_chunk, arrivals) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let (goes_on, changes) = (Mutex::new(goes_on), AtomicU64::new(0));
+    let on_change = move |_: &[u8]| {
+        if changes.fetch_add(1, Ordering::Relaxed).is_multiple_of(CHUNK) {
+            at_chunk.send(()).unwrap();
+            goes_on.lock().recv().unwrap();
+        }
+    };
+    let store = Faulty { on_change: Some(Box::new(on_change)), ..Faulty::default() };
+    let view = View::over(Box::new(store), options(), StoreState::Empty).unwrap();
+    let (all, manifest) = (options().memtable_bytes, Manifest::default());
+    let mut sequence = 0;
+    let mut put_next = |bytes: usize| {
+        sequence += 1;
+        commit(&view, sequence, vec![put(&sequence.to_be_bytes(), &vec![7; bytes])]);
+    };
+    (0..4 * CHUNK).for_each(|_| put_next(1));
+    thread::scope(|scope| {
+        // Gone when this thread panics, so that the drain does not wait for ever.
+        let go_on = go_on;
+        let drain = scope.spawn(|| drained(&view, &manifest));
+        for eighths in 4..8 {
+            arrivals.recv().unwrap();
+            while view.has_room() {
+                put_next(1_000);
+            }
+            let (taken, goal) = (view.active_bytes(), all * eighths / 8);
+            assert!((goal..goal + all / 50).contains(&taken), "{taken} bytes were taken, {goal} of {all} expected");
+            go_on.send(()).unwrap();
+        }
+        drain.join().unwrap();
+    });
+    while view.has_room() {
+        put_next(1_000);
+    }
+    assert!(view.active_bytes() >= all, "nothing is drained, and not all the room is given");
 }
 
 /// A manifest that cannot be written must not lose the frozen memtable or write it without a mark.

@@ -24,6 +24,8 @@ pub(super) struct Faulty {
     /// Changes to this key are lost, and nobody is told.
     pub loses: Option<Bytes>,
     pub on_get: Option<Hook>,
+    /// Before each change is written.
+    pub on_change: Option<Hook>,
 }
 
 impl fmt::Debug for Faulty {
@@ -67,6 +69,9 @@ impl Ordered for Faulty {
 
     fn write(&self, changes: Vec<Change>) -> StoreResult<()> {
         for change in changes {
+            if let Some(hook) = &self.on_change {
+                hook(&change.key);
+            }
             self.step()?;
             if self.loses.as_ref() != Some(&change.key) {
                 self.content.write(vec![change])?;
