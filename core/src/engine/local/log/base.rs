@@ -21,6 +21,8 @@ pub const FOOTER_BYTES: usize = 96;
 const BLOCK_HEADER_BYTES: usize = 12;
 /// No block is longer: one entry of the largest operation, with room to spare.
 const MAX_BLOCK_BYTES: u32 = 4 << 20;
+/// The disk is told to write after so many bytes: often enough that a sync of something else waits for few of them.
+const WRITE_BACK_BYTES: u64 = 1 << 20;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 
@@ -127,6 +129,8 @@ pub struct BaseWriter {
     block: Vec<u8>,
     block_count: u32,
     offset: u64,
+    /// Up to here the disk was told to write, where the file is going to stay.
+    written_back: Option<u64>,
     count: u64,
 }
 
@@ -139,7 +143,21 @@ impl BaseWriter {
         let file = files.open(path, OpenMode::CreateNew)?;
         file.write_at(&header(&database), 0)?;
         let block = vec![0; BLOCK_HEADER_BYTES];
-        Ok(Self { file, database, block_bytes, block, block_count: 0, offset: HEADER_BYTES as u64, count: 0 })
+        Ok(Self {
+            file,
+            database,
+            block_bytes,
+            block,
+            block_count: 0,
+            offset: HEADER_BYTES as u64,
+            written_back: None,
+            count: 0,
+        })
+    }
+
+    /// Has the disk write along, because a sync follows: all at once it would hold up the syncs of the appends.
+    pub fn write_back(self) -> Self {
+        Self { written_back: Some(0), ..self }
     }
 
     /// Adds an entry; its key is above all before.
@@ -168,6 +186,10 @@ impl BaseWriter {
         out.put_u32(checksum);
         self.file.write_at(&self.block, self.offset)?;
         self.offset += self.block.len() as u64;
+        if let Some(from) = self.written_back.filter(|from| self.offset - from >= WRITE_BACK_BYTES) {
+            self.file.write_back(from, self.offset - from);
+            self.written_back = Some(self.offset);
+        }
         self.block.truncate(BLOCK_HEADER_BYTES);
         self.block_count = 0;
         Ok(())

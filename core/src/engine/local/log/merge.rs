@@ -251,6 +251,10 @@ impl<'a> Merge<'a> {
         let path = self.next_path(noun);
         let failed = |error| Stop::Failed(file_failed("log.merge", &path, error));
         let mut writer = self.writer(&path).map_err(failed)?;
+        // A run is removed soon, often before the disk has seen it.
+        if noun == "base" {
+            writer = writer.write_back();
+        }
         for entry in Merged::new(sources)? {
             if self.cancel.load(Ordering::Relaxed) {
                 return Err(Stop::Cancelled);

@@ -160,6 +160,7 @@ pub fn zero(file: &dyn File, start: u32, end: u32) -> io::Result<()> {
     while start < end {
         let length = zeros.len().min((end - start) as usize);
         file.write_at(&zeros[..length], u64::from(start))?;
+        file.write_back(u64::from(start), length as u64);
         start += u32::try_from(length).expect("a chunk is small");
     }
     Ok(())
