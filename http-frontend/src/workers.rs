@@ -5,7 +5,7 @@ use std::time::Duration;
 use kappa_core::env::Env;
 use kappa_core::kinds::{self, Context, Kind, Kinds, Setup};
 use kappa_core::runner::Containers;
-use kappa_core::{Failure, Job, Json, Kappa, Result, TaskState, Worker, WorkerOptions};
+use kappa_core::{Failure, Job, Json, Kappa, Result, Task, TaskState, Worker, WorkerOptions};
 use serde_json::{Value, json};
 
 use crate::options::ServerOptions;
@@ -18,6 +18,8 @@ pub const EXECUTE: &str = "execute";
 pub const LONG_TASK: &str = "long_task";
 /// Progress is told this often.
 const STEP: Duration = Duration::from_millis(100);
+/// How often containers are looked for that nobody looks after.
+const REAP_EVERY: Duration = Duration::from_secs(10);
 
 /// Every kind that `options` allow, and what looks after containers that were left.
 ///
@@ -47,8 +49,7 @@ pub fn begin(kappa: &Kappa, queues: &[String], options: &ServerOptions) -> Resul
     let (kinds, containers) = kinds(options)?;
     let running = start(kappa, &kinds, queues, options)?;
     if let Some(containers) = containers.filter(|_| options.workers > 0) {
-        let kappa = kappa.clone();
-        tokio::task::spawn_blocking(move || reap(&kappa, &containers));
+        tokio::spawn(keep_reaping(kappa.clone(), containers));
     }
     Ok((kinds, running))
 }
@@ -78,17 +79,32 @@ fn start(kappa: &Kappa, kinds: &Kinds, queues: &[String], options: &ServerOption
     if options.workers == 0 { Ok(Vec::new()) } else { queues.iter().map(worker).collect() }
 }
 
-/// Removes containers of tasks that do not run any more. What cannot be looked up stays.
-fn reap(kappa: &Kappa, containers: &Containers) {
-    let runs = |fence: &str| {
-        let Some(id) = fence.split('-').next().and_then(|id| id.parse().ok()) else { return true };
-        !matches!(kappa.tasks().get(id).wait(), Ok(task) if task.as_ref().is_none_or(|task| task.state != TaskState::Active))
-    };
-    match containers.reap(&runs) {
-        Ok(0) => {}
-        Ok(count) => tracing::info!(count, "containers that an earlier server had left were removed"),
-        Err(error) => tracing::warn!(%error, "containers that an earlier server left cannot be looked up"),
+/// Removes containers of tasks that do not run any more, for as long as the program lives: when a worker is killed, its
+/// tasks may end, or run elsewhere, long after the next one has started.
+async fn keep_reaping(kappa: Kappa, containers: Containers) {
+    let mut told = false;
+    loop {
+        let (kappa, containers) = (kappa.clone(), containers.clone());
+        let reaped = tokio::task::spawn_blocking(move || reap(&kappa, &containers)).await;
+        match reaped {
+            Ok(Ok(0)) => told = false,
+            Ok(Ok(count)) => tracing::info!(count, "containers that nobody looked after were removed"),
+            // Not every time: it says the same for as long as the engine is down.
+            Ok(Err(error)) if !told => {
+                told = true;
+                tracing::warn!(%error, "containers that an earlier worker left cannot be looked up");
+            }
+            Ok(Err(_)) => {}
+            Err(_) => return,
+        }
+        tokio::time::sleep(REAP_EVERY).await;
     }
+}
+
+/// What cannot be looked up stays.
+fn reap(kappa: &Kappa, containers: &Containers) -> Result<usize> {
+    let is_over = |task: Option<Task>| task.is_none_or(|task| task.state != TaskState::Active);
+    containers.reap(&|id| !kappa.tasks().get(id).wait().is_ok_and(is_over))
 }
 
 fn run(kinds: &Kinds, kappa: &Kappa, job: &Job) -> std::result::Result<Json, Failure> {

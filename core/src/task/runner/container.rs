@@ -1,13 +1,15 @@
 //! A kind that is a container: an image by its digest, without network, rights or anything to write to.
 
 use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::env::process::{Ending, Reason, Report};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::task::kinds::{Context, Failure, Kind, Outcome};
+use crate::task::model::TaskId;
 
 use super::definitions::{ContainerDefinition, check_variables};
 use super::engine::{Engine, LABEL};
@@ -22,14 +24,16 @@ const ENGINE_FAILED: i32 = 125;
 const NOT_RUNNABLE: [i32; 2] = [126, 127];
 /// The container's first process was killed, most often for want of memory.
 const KILLED: i32 = 137;
-/// An image may have to be fetched first, which is not the container's time.
-const START: Duration = Duration::from_secs(60);
+/// What an engine may take to start a container, which is not the container's time.
+const START: Duration = Duration::from_secs(10);
 
 /// Runs an image of the configuration.
 pub struct RunContainer {
     definition: ContainerDefinition,
     template: Template,
     engine: Engine,
+    /// The engine was seen to have the image, and has run it since.
+    is_fetched: AtomicBool,
 }
 
 impl RunContainer {
@@ -45,13 +49,19 @@ impl RunContainer {
             let error = Error::invalid("a container has 0.01 to 1 024 processors").with("field", "processors");
             return Err(error.with("value", definition.processors));
         }
-        Ok(Self { template: Template::new(&definition.arguments)?, definition: definition.clone(), engine })
+        Ok(Self {
+            template: Template::new(&definition.arguments)?,
+            definition: definition.clone(),
+            engine,
+            is_fetched: AtomicBool::new(false),
+        })
     }
 
     /// The whole command line behind the engine's name.
     fn command_line(&self, name: &str, context: &dyn Context) -> Result<Vec<OsString>> {
         let ContainerDefinition { image, environment, processors, limits, .. } = &self.definition;
-        let mut line: Vec<OsString> = ["run", "--rm", "--interactive", "--init"].map(OsString::from).to_vec();
+        let mut line: Vec<OsString> =
+            ["run", "--rm", "--interactive", "--init", "--pull", "never"].map(OsString::from).to_vec();
         let mut option = |name: &str, value: String| line.extend([OsString::from(name), OsString::from(value)]);
         option("--name", name.to_owned());
         option("--label", format!("{LABEL}={}", context.fence()));
@@ -65,7 +75,7 @@ impl RunContainer {
         option("--memory-swap", limits.memory_bytes.to_string());
         option("--cpus", processors.to_string());
         option("--ulimit", "core=0".to_owned());
-        option("--tmpfs", format!("/tmp:rw,noexec,nosuid,nodev,size={}", limits.file_bytes));
+        option("--tmpfs", format!("/tmp:rw,noexec,nosuid,nodev,mode=1777,size={}", limits.file_bytes));
         // What it writes comes to us; the engine would keep a copy of any length.
         option("--log-driver", "none".to_owned());
         let own = task_variables(context).map(|(name, value)| (name.to_owned(), value));
@@ -85,6 +95,8 @@ impl Kind for RunContainer {
     }
 
     fn run(&self, context: &dyn Context) -> Outcome {
+        self.fetch(context)?;
+        self.remove_earlier_runs(context)?;
         let name = run_name(context, &*self.engine.entropy);
         let line = self.command_line(&name, context)?;
         let folder = self.engine.folders.make(&name, None).map_err(|error| not_started(&error))?;
@@ -102,10 +114,36 @@ impl Kind for RunContainer {
 }
 
 impl RunContainer {
+    /// Has the engine fetch the image where it lacks it. Not as a part of the run: that has the container's time only.
+    fn fetch(&self, context: &dyn Context) -> Result<(), Failure> {
+        if !self.is_fetched.load(Ordering::Relaxed) {
+            let fetched = self.engine.fetch(&self.definition.image, &mut || context.cancelled());
+            fetched.map_err(|error| match error.kind() {
+                ErrorKind::Cancelled => Failure::cancelled(),
+                _ => Failure::passing("engine", error.to_string()),
+            })?;
+            self.is_fetched.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Removes what a worker that was killed has left of earlier runs: this one must not work beside them.
+    fn remove_earlier_runs(&self, context: &dyn Context) -> Result<(), Failure> {
+        let (id, number) = (context.id(), context.run_number());
+        if number > 1 {
+            let names = self.engine.names().map_err(|error| Failure::passing("engine", error.to_string()))?;
+            let earlier = |name: &&String| fence_of(name).is_some_and(|(of, run)| of == id && run < number);
+            names.iter().filter(earlier).for_each(|name| self.engine.remove(name));
+        }
+        Ok(())
+    }
+
     fn outcome(&self, report: &Report) -> Outcome {
-        let ended = outcome(report, self.definition.limits.seconds + START.as_secs());
+        let ended = outcome(report, self.definition.limits.seconds);
         let failure = match (report.reason, report.ending) {
             (Reason::Itself, Ending::Exited(ENGINE_FAILED)) => {
+                // Perhaps somebody removed the image: the next attempt looks.
+                self.is_fetched.store(false, Ordering::Relaxed);
                 Failure::passing("engine", "the container engine did not run the container")
             }
             (Reason::Itself, Ending::Exited(status)) if NOT_RUNNABLE.contains(&status) => {
@@ -145,26 +183,24 @@ impl Containers {
         Self { engine }
     }
 
-    /// Kills and removes the containers of tasks for which `runs` answers false; it is given the task's fence, which is
-    /// its id and the number of its run with a dash between. Answers how many. To be called at the start of a worker, of
-    /// which one container engine serves one database.
+    /// Kills and removes the containers of tasks for which `runs` answers false; it is given the task's id. Answers how
+    /// many. To be called by a worker from time to time; one container engine serves one database.
     ///
     /// # Errors
     /// `Unavailable` where the engine does not answer.
-    pub fn reap(&self, runs: &dyn Fn(&str) -> bool) -> Result<usize> {
-        let filter = format!("label={LABEL}");
-        let names = self.engine.command(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])?;
-        let left = names.lines().map(str::trim).filter(|name| fence_of(name).is_some_and(|fence| !runs(fence)));
+    pub fn reap(&self, runs: &dyn Fn(TaskId) -> bool) -> Result<usize> {
+        let names = self.engine.names()?;
+        let left = names.iter().filter(|name| fence_of(name).is_some_and(|(id, _)| !runs(id)));
         Ok(left.inspect(|name| self.engine.remove(name)).count())
     }
 }
 
-/// The fence in the name of a container that we made.
-fn fence_of(name: &str) -> Option<&str> {
+/// Task and run in the name of a container that we made.
+fn fence_of(name: &str) -> Option<(TaskId, u32)> {
     let fence = name.strip_prefix("kappa-")?.rsplit_once('-')?.0;
     let (id, run) = fence.split_once('-')?;
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (number(id) && number(run)).then_some(fence)
+    let is_number = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+    Some((Some(id).filter(is_number)?.parse().ok()?, Some(run).filter(is_number)?.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::env::process::{Ending, Folder, Folders, Limits, Program, Report};
+use crate::env::process::{Ending, Folder, Folders, Limits, Program, Reason, Report};
 use crate::env::{Entropy, Env};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -14,6 +14,8 @@ use super::check_program;
 
 /// How long a short command of the engine may take.
 const COMMAND_TIME: Duration = Duration::from_secs(20);
+/// How long it may take to fetch an image.
+const FETCH_TIME: Duration = Duration::from_mins(5);
 const COMMAND_OUTPUT_BYTES: usize = 1 << 20;
 /// What the two engines need to find their daemon, their storage and themselves.
 const VARIABLES: [&str; 10] = [
@@ -87,6 +89,36 @@ impl Engine {
     /// # Errors
     /// `Unavailable` where the engine does not do it.
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
+        self.command_within(COMMAND_TIME, arguments, &mut || false)
+    }
+
+    /// Has the engine fetch `image` unless it has it.
+    ///
+    /// # Errors
+    /// `Unavailable` where it cannot, `Cancelled`.
+    pub fn fetch(&self, image: &str, cancelled: &mut dyn FnMut() -> bool) -> Result<()> {
+        if self.command(&["image", "inspect", "--format", "{{.Id}}", image]).is_err() {
+            self.command_within(FETCH_TIME, &["pull", "--quiet", image], cancelled)?;
+        }
+        Ok(())
+    }
+
+    /// The names of all containers that run tasks, or did.
+    ///
+    /// # Errors
+    /// `Unavailable` where the engine does not answer.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let filter = format!("label={LABEL}");
+        let names = self.command(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])?;
+        Ok(names.lines().map(|name| name.trim().to_owned()).collect())
+    }
+
+    fn command_within(
+        &self,
+        time: Duration,
+        arguments: &[&str],
+        cancelled: &mut dyn FnMut() -> bool,
+    ) -> Result<String> {
         let failed = |why: &dyn std::fmt::Display| {
             let error = Error::new(ErrorKind::Unavailable, "the container engine did not do as it was told");
             error.with("command", arguments.join(" ")).with("why", why)
@@ -96,7 +128,7 @@ impl Engine {
         let name = format!("engine-{}", data_encoding::HEXLOWER.encode(&chance));
         let folder = self.folders.make(&name, None).map_err(|error| failed(&error))?;
         let limits = Limits {
-            time: COMMAND_TIME,
+            time,
             grace: Duration::ZERO,
             cpu_seconds: None,
             memory_bytes: None,
@@ -106,9 +138,11 @@ impl Engine {
             output_bytes: COMMAND_OUTPUT_BYTES,
         };
         let words = arguments.iter().map(OsString::from).collect();
-        let report = self.run(words, b"", &folder, limits, &mut || false).map_err(|error| failed(&error))?;
-        match report.ending {
-            Ending::Exited(0) => Ok(String::from_utf8_lossy(&report.output).into_owned()),
+        let report = self.run(words, b"", &folder, limits, cancelled).map_err(|error| failed(&error))?;
+        match (report.reason, report.ending) {
+            (Reason::Itself, Ending::Exited(0)) => Ok(String::from_utf8_lossy(&report.output).into_owned()),
+            (Reason::Terminated, _) => Err(Error::new(ErrorKind::Cancelled, "the command was cancelled")),
+            (Reason::TimeLimit, _) => Err(failed(&format_args!("it took longer than {} s", time.as_secs()))),
             _ => Err(failed(&report.errors.trim())),
         }
     }

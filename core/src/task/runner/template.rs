@@ -23,7 +23,8 @@ impl Template {
     /// Reads templates.
     ///
     /// # Errors
-    /// `InvalidInput` naming the argument where a brace stands alone or a name is empty.
+    /// `InvalidInput` naming the argument where a brace stands alone or a name is more or less than letters, digits, `_`, `-`
+    /// and `.`.
     pub fn new(arguments: &[String]) -> Result<Self> {
         let read = arguments.iter().enumerate().map(|(position, text)| {
             pieces(text).ok_or_else(|| {
@@ -56,7 +57,8 @@ fn pieces(text: &str) -> Option<Vec<Piece>> {
             continue;
         }
         let (name, behind) = behind.split_once('}')?;
-        if brace == "}" || name.is_empty() || name.contains('{') {
+        // Anything else between braces is most likely a shell's or JSON's own.
+        if brace == "}" || name.is_empty() || !name.chars().all(|char| char.is_alphanumeric() || "_-.".contains(char)) {
             return None;
         }
         pieces.push(Piece::Text(std::mem::take(&mut plain)));
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_lone_brace_is_a_mistake() {
-        for template in ["{", "}", "{}", "a{b", "a}b", "{a{b}}", "{{}"] {
+        for template in ["{", "}", "{}", "a{b", "a}b", "{a{b}}", "{{}", "{\"a\":1}", "{ a; }"] {
             let error = Template::new(&["fine".to_owned(), template.to_owned()]).expect_err(template).to_string();
             assert!(error.contains("position=1"), "{error}");
         }

@@ -53,6 +53,11 @@ impl Place {
         (kinds, containers)
     }
 
+    /// The first words of all calls.
+    fn commands(&self) -> Vec<String> {
+        self.calls().into_iter().map(|mut call| call.swap_remove(0)).collect()
+    }
+
     fn calls(&self) -> Vec<Vec<String>> {
         let text = fs::read_to_string(self.path().join("calls")).unwrap_or_default();
         let calls = text.split("call\n").skip(1);
@@ -68,15 +73,16 @@ fn a_container_is_run_with_nothing_but_its_image() {
     let (kinds, _) = place.kinds("cat > /dev/null; echo 10");
     assert_eq!(kinds.run("adder", &Stage::new(json!({"mode": "fast", "x": "--privileged"}))), Ok(json!(10)));
     let calls = place.calls();
-    let [line] = calls.as_slice() else { panic!("{calls:?}") };
+    let [look, line] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!(look.join(" "), format!("image inspect --format {{{{.Id}}}} {IMAGE}"));
     let line = line.join(" ");
     let name = line.split(' ').skip_while(|word| *word != "--name").nth(1).expect("it has a name");
     let rest = name.strip_prefix("kappa-7-1-").expect("the task and its run");
     assert_eq!(rest.len(), 16, "{name}");
     let expected = format!(
-        "run --rm --interactive --init --name {name} --label kappa.task=7-1 --network none --cap-drop ALL \
+        "run --rm --interactive --init --pull never --name {name} --label kappa.task=7-1 --network none --cap-drop ALL \
          --security-opt no-new-privileges --user 65534:65534 --pids-limit 20 --memory 67108864 --memory-swap 67108864 \
-         --cpus 0.5 --ulimit core=0 --tmpfs /tmp:rw,noexec,nosuid,nodev,size=1000000 --log-driver none --env A=b c \
+         --cpus 0.5 --ulimit core=0 --tmpfs /tmp:rw,noexec,nosuid,nodev,mode=1777,size=1000000 --log-driver none --env A=b c \
          --env KAPPA_TASK_ID=7 --env KAPPA_TASK_FENCE=7-1 --read-only {IMAGE} fast"
     );
     assert_eq!(line, expected);
@@ -91,9 +97,9 @@ fn a_cancelled_container_is_killed_by_name() {
     let failure = kinds.run("adder", &Stage::new(json!({"mode": "x"})).cancelled_after(2)).expect_err("cancelled");
     assert!(failure.is_cancelled(), "{failure}");
     let calls = place.calls();
-    let name = &calls[0][5];
+    let name = &calls[1][7];
     assert_eq!(
-        calls[1..],
+        calls[2..],
         [vec!["kill".to_owned(), name.clone()], vec!["rm".to_owned(), "--force".to_owned(), name.clone()]]
     );
     assert!(name.starts_with("kappa-7-1-"), "{name}");
@@ -110,37 +116,95 @@ fn the_engines_own_failures_are_told_from_the_containers() {
         (1, "status", true),
     ] {
         let place = Place::new();
-        let (kinds, _) = place.kinds(&format!("echo said so >&2; exit {status}"));
+        let (kinds, _) = place.kinds(&format!("[ \"$1\" = image ] && exit 0; echo said so >&2; exit {status}"));
         let failure = kinds.run("adder", &Stage::new(json!({"mode": "x"}))).expect_err("it fails");
         assert_eq!((failure.code.as_str(), failure.retry), (code, retry), "{status}: {failure}");
         assert!(failure.message.contains("said so"), "{failure}");
-        assert_eq!(place.calls().len(), 1, "it ended by itself");
+        assert_eq!(place.commands(), ["image", "run"], "it ended by itself");
     }
 }
+
+/// Fetching an image takes as long as it takes: were it a part of the run, the container's limit of time would have to
+/// allow for it, and a container that hangs would be stopped a minute late.
+#[test]
+fn an_image_is_fetched_before_the_run_and_only_where_it_is_missing() {
+    let place = Place::new();
+    let image = place.path().join("image");
+    let (image, run) = (image.display(), Stage::new(json!({"mode": "x"})));
+    let (kinds, _) = place.kinds(&format!(
+        "case $1 in image) [ -e {image} ];; pull) touch {image}; echo \"$3\";; \
+         run) cat > /dev/null; [ -e {image} ] || exit 125; echo 10;; esac"
+    ));
+    assert_eq!(kinds.run("adder", &run), Ok(json!(10)));
+    assert_eq!(place.calls()[1], ["pull", "--quiet", IMAGE]);
+    assert_eq!(kinds.run("adder", &run), Ok(json!(10)));
+    assert_eq!(place.commands(), ["image", "pull", "run", "run"]);
+    fs::remove_file(place.path().join("image")).expect("it is ours");
+    assert_eq!(kinds.run("adder", &run).expect_err("the image is gone").code, "engine");
+    assert_eq!(kinds.run("adder", &run), Ok(json!(10)));
+    assert_eq!(place.commands()[4..], ["run", "image", "pull", "run"]);
+}
+
+#[test]
+fn an_image_that_cannot_be_fetched_is_tried_again_later() {
+    let place = Place::new();
+    let (kinds, _) = place.kinds("echo no such image >&2; exit 1");
+    let failure = kinds.run("adder", &Stage::new(json!({"mode": "x"}))).expect_err("there is no image");
+    assert_eq!((failure.code.as_str(), failure.retry), ("engine", true));
+    assert!(failure.message.contains("no such image") && failure.message.contains(IMAGE), "{failure}");
+    let (kinds, _) = place.kinds("[ \"$1\" = pull ] && trap '' TERM && while :; do sleep 1; done; exit 1");
+    let stage = Stage::new(json!({"mode": "x"})).cancelled_after(2);
+    assert!(kinds.run("adder", &stage).expect_err("cancelled").is_cancelled());
+    assert!(!place.commands().contains(&"run".to_owned()));
+}
+
+/// What the engine lists: ours, and what only looks like it.
+const LISTED: &str = "kappa-7-1-00aa\\nkappa-8-2-00bb\\nsomething-else\\nkappa-x-1-00\\nkappa-7--1-00\\nkappa-7-12-00dd\\n\
+                      kappa-9-1-00cc\\n";
 
 /// A server that was killed leaves containers that use the machine beside the next attempt; those of a living worker
 /// must go on.
 #[test]
 fn what_a_dead_server_left_is_reaped() {
     let place = Place::new();
-    let listed = "kappa-7-1-00aa\\nkappa-8-2-00bb\\nsomething-else\\nkappa-x-1-00\\nkappa-9-1-00cc\\n";
-    let (_, containers) = place.kinds(&format!("[ \"$1\" = ps ] && printf '{listed}'; exit 0"));
+    let (_, containers) = place.kinds(&format!("[ \"$1\" = ps ] && printf '{LISTED}'; exit 0"));
     let asked = Mutex::new(Vec::new());
-    let runs = |fence: &str| {
-        asked.lock().push(fence.to_owned());
-        fence == "8-2"
+    let runs = |id| {
+        asked.lock().push(id);
+        id == 8
     };
-    assert_eq!(containers.reap(&runs).expect("it answers"), 2);
-    assert_eq!(*asked.lock(), ["7-1", "8-2", "9-1"]);
+    assert_eq!(containers.reap(&runs).expect("it answers"), 3);
+    assert_eq!(*asked.lock(), [7, 8, 7, 9]);
     let calls = place.calls();
     assert_eq!(calls[0], ["ps", "--all", "--filter", "label=kappa.task", "--format", "{{.Names}}"]);
-    let removed: Vec<String> = calls[1..].iter().map(|call| call.join(" ")).collect();
-    let expected =
-        ["kill kappa-7-1-00aa", "rm --force kappa-7-1-00aa", "kill kappa-9-1-00cc", "rm --force kappa-9-1-00cc"];
-    assert_eq!(removed, expected);
+    assert_eq!(removed(&calls), ["kappa-7-1-00aa", "kappa-7-12-00dd", "kappa-9-1-00cc"]);
     let (_, containers) = place.kinds("echo no daemon >&2; exit 1");
     let error = containers.reap(&|_| true).expect_err("nobody answers");
     assert!(error.to_string().contains("no daemon"), "{error}");
+}
+
+/// Those that were killed and then removed.
+fn removed(calls: &[Vec<String>]) -> Vec<&str> {
+    let calls: Vec<_> = calls.iter().filter(|call| call[0] == "kill" || call[0] == "rm").collect();
+    let pairs = calls.chunks(2).map(|pair| match pair {
+        [kill, rm] if kill[0] == "kill" && rm[..2] == ["rm", "--force"] && kill[1] == rm[2] => kill[1].as_str(),
+        other => panic!("{other:?}"),
+    });
+    pairs.collect()
+}
+
+/// A server that was killed and started again runs its tasks once more while their containers of before still work: the
+/// lease outlives the worker, so that at the start nobody can tell that they are left over.
+#[test]
+fn another_run_begins_without_the_containers_of_those_before() {
+    let place = Place::new();
+    let (kinds, _) = place.kinds(&format!("case $1 in ps) printf '{LISTED}';; run) cat > /dev/null; echo 10;; esac"));
+    let first = Stage::new(json!({"mode": "x"}));
+    assert_eq!(kinds.run("adder", &first), Ok(json!(10)));
+    assert_eq!(place.commands(), ["image", "run"], "nothing can be left of a run before the first");
+    assert_eq!(kinds.run("adder", &first.again()), Ok(json!(10)));
+    assert_eq!(place.commands()[2..], ["ps", "kill", "rm", "run"]);
+    assert_eq!(removed(&place.calls()), ["kappa-7-1-00aa"]);
 }
 
 #[test]
@@ -157,6 +221,6 @@ fn an_image_without_its_digest_is_refused() {
         &IMAGE.to_uppercase(),
         &format!("{IMAGE}0"),
     ] {
-        assert_eq!(check_image(image).expect_err(image).kind(), crate::ErrorKind::InvalidInput);
+        assert_eq!(check_image(image).expect_err(image).kind(), ErrorKind::InvalidInput);
     }
 }
