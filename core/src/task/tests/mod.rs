@@ -1,5 +1,6 @@
 //! A partition in memory that runs operations of the queue, and checks that every key follows from the tasks.
 
+mod heavy;
 mod retries;
 mod rules;
 mod shared;
