@@ -1,7 +1,7 @@
 //! Tasks that weigh much: what does not fit into one operation goes in steps, or it would never go at all.
 
 use super::*;
-use crate::task::model::{QueueSettings, RetryBudget};
+use crate::task::model::{Misfire, QueueSettings, RetryBudget, Schedule};
 
 /// So many of them are more than one operation may write.
 const MANY: usize = 300;
@@ -134,4 +134,34 @@ fn reports_that_are_too_much_together_are_refused_and_change_nothing() {
         assert!(verdicts.iter().all(|&verdict| verdict == Verdict::Accepted(TaskState::Completed)));
     }
     bench.check_all();
+}
+
+fn put(bench: &mut Bench, name: &str, misfire: Misfire, params: usize) {
+    let task = NewTask::new(name, Json::parse(format!("\"{}\"", "p".repeat(params))).unwrap());
+    let schedule = Schedule { name: name.into(), cron: "* * * * *".into(), task, misfire, ..Schedule::default() };
+    bench.call(&TaskOperation::PutSchedule(Box::new(schedule))).unwrap();
+}
+
+/// Firings that are more than one operation may write together must come in several: otherwise each of them fails again
+/// every second, and with them every other schedule.
+#[test]
+fn firings_that_weigh_much_come_in_steps() {
+    for (names, misfire, params) in [
+        (&["a"][..], Misfire::All, 50_000),
+        (&["a", "b", "c"], Misfire::Once, 300_000),
+        (&["a", "b"], Misfire::All, (1 << 19) - 2),
+    ] {
+        let mut bench = Bench::fast();
+        for name in names {
+            put(&mut bench, name, misfire, params);
+        }
+        bench.wait(40 * 60_000);
+        bench.tick();
+        let fired = bench.records().len();
+        let each = if misfire == Misfire::All { 40..=41 } else { 1..=2 };
+        assert!(each.contains(&(fired / names.len())), "names={names:?} params={params} fired={fired}");
+        let TaskAnswer::Schedules(all) = bench.call(&TaskOperation::Schedules).unwrap() else { panic!("schedules") };
+        assert!(all.iter().all(|info| info.error.is_none() && info.next_at > Some(bench.now())), "{all:?}");
+        bench.check_all();
+    }
 }

@@ -3,6 +3,7 @@
 mod heavy;
 mod retries;
 mod rules;
+mod schedules;
 mod shared;
 mod simulation;
 mod time;
@@ -321,6 +322,11 @@ impl Bench {
             Some((key, count)) => Err(format!("{count} tasks without a counter {key:?}")),
             None => Ok(()),
         }
+    }
+
+    /// Overwrites one stored value, as damage does.
+    pub fn overwrite(&mut self, key: Bytes, value: impl Into<Bytes>) {
+        self.keys.insert(key, Versioned { value: value.into(), sequence: self.sequence });
     }
 
     pub fn check_all(&self) {
