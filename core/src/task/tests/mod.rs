@@ -1,6 +1,7 @@
 //! A partition in memory that runs operations of the queue, and checks that every key follows from the tasks.
 
 mod heavy;
+mod life;
 mod retries;
 mod rules;
 mod schedules;
