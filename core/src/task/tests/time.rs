@@ -4,6 +4,7 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::operation::{Answer, CollectionName, Operation};
 use crate::store::document::Document;
+use crate::store::run_idempotent;
 use crate::store::session::{SessionCall, run_in_session, session_id};
 use crate::task::model::{Misfire, Renewal, Schedule, ScheduleInfo};
 
@@ -281,6 +282,18 @@ fn in_session(bench: &mut Bench, operation: &Operation, number: u64) -> Answer {
     answer
 }
 
+/// Runs a whole operation under an idempotency key.
+fn under_key(bench: &mut Bench, operation: &Operation, key: &str) -> Answer {
+    bench.moment.tick += 1;
+    let seed = bench.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut source = AtHand(&bench.keys);
+    let mut tx = Transaction::new(&mut source, Drawn { moment: bench.moment, seed }, bench.sequence + 1);
+    let answer = run_idempotent(operation, key, &mut tx).unwrap();
+    let record = tx.into_record();
+    bench.commit(record);
+    answer
+}
+
 /// Q11: a call whose answer was lost is repeated, perhaps at another owner, and must neither claim nor enqueue again.
 #[test]
 fn a_repeated_call_gets_its_first_answer() {
@@ -344,6 +357,15 @@ fn a_repeated_call_says_again_what_it_did() {
             assert_eq!(says(in_session(&mut bench, &call, number)), expected, "{time}: {call:?}");
         }
     }
+    // Under a key also what changed nothing is answered as it was, whatever has happened since.
+    let keyed = Operation::Task(TaskOperation::Enqueue(Box::new(NewTask { unique: Some("k".into()), ..mail() })));
+    let cancel = Operation::Task(TaskOperation::Cancel(id));
+    assert!(says(under_key(&mut bench, &keyed, "enqueue")));
+    bench.call(&TaskOperation::Cancel(id)).unwrap();
+    assert!(says(under_key(&mut bench, &keyed, "enqueue")) && bench.records().len() == 1);
+    assert!(!says(under_key(&mut bench, &cancel, "cancel")));
+    bench.call(&TaskOperation::Retry(id)).unwrap();
+    assert!(!says(under_key(&mut bench, &cancel, "cancel")) && bench.state(id) == TaskState::Waiting);
     bench.check_all();
 }
 
