@@ -179,7 +179,7 @@ impl Call {
                     if process != generation() {
                         // A handler of a signal has forked, and this is the child: whoever would answer is not here, and what
                         // they held when it came about is held for good, so that not even a drop may wait for it.
-                        std::mem::forget(pending);
+                        Box::leak(Box::new(pending));
                         return heard.and(Err(exception(&forked())));
                     }
                     heard?;
