@@ -87,3 +87,25 @@ test('a wait that shows ends as any other', async (t) => {
   assert.match(shown.written, /25%/)
   assert.ok(shown.written.endsWith('\r\x1b[2K'))
 })
+
+// A database that answers slowly must not be asked again and again, and what it says behind the end must not stay on the line
+// of whoever goes on there.
+test('one question is asked at a time, and nothing is drawn behind the end', async () => {
+  const shown = terminal(80)
+  let asked = 0
+  let began
+  let answer
+  const begun = new Promise((resolve) => { began = resolve })
+  const standing = () => {
+    asked++
+    began()
+    return new Promise((resolve) => { answer = resolve })
+  }
+  // The time of several steps of the bar.
+  const ended = begun.then(() => new Promise((resolve) => setTimeout(resolve, 700, 'the answer')))
+  assert.equal(await watched(ended, standing, shown), 'the answer')
+  assert.equal(asked, 1)
+  answer(task(0.5))
+  await new Promise(setImmediate)
+  assert.equal(shown.written, '')
+})

@@ -130,6 +130,45 @@ test('a graceful stop hands tasks back', async (t) => {
   }
 })
 
+// Runs of one turn are reported together at its end: one that ended before a stop must not be handed back and run again.
+test('a run that has ended counts although its worker is stopped in the same turn', async (t) => {
+  const db = await inMemory(t)
+  let stopped
+  const stopping = new Promise((resolve) => { stopped = resolve })
+  const worker = db.worker('work', async () => {
+    const stop = async () => {
+      for (let n = 0; n < 20; n++) await null
+      stopped(worker.stop({ grace: 0 }))
+      // The turn does not end before the stop has handed back what it finds.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300)
+    }
+    stop()
+    return 'done'
+  })
+  const { id } = await db.tasks.enqueue('work')
+  assert.equal(await stopping, 0)
+  const { state, result, attempt } = await db.tasks.get(id)
+  assert.deepEqual([state, result, attempt], ['completed', 'done', 1])
+})
+
+// What one operation has no room for takes several: they must be counted together, and not go beyond what was asked for.
+test('a redrive, a list and a drain go on to their end and no further', async (t) => {
+  const db = await inMemory(t)
+  const description = 'd'.repeat(4096)
+  const added = await db.tasks.enqueueMany(Array.from({ length: 120 }, () => ({ queue: 'work', description })))
+  const worker = db.worker('work', () => { throw new kappa.Discard('never') }, { concurrency: 20 })
+  for (const task of added) assert.equal((await ended(db, task)).state, 'failed')
+  await worker.stop()
+  assert.equal(await db.tasks.redrive('work', { limit: 70 }), 70)
+  assert.equal(await db.tasks.redrive('work'), 50)
+  const listed = []
+  for await (const { id } of db.tasks.list({ queue: 'work', pageSize: 2, limit: 5 })) listed.push(id)
+  assert.equal(new Set(listed).size, 5)
+  await db.tasks.drain('work')
+  const { waiting, cancelled } = await db.tasks.queue('work')
+  assert.deepEqual([waiting, cancelled], [0, 120])
+})
+
 // A task whose document does not exist, or a document that nobody works on, must not come about.
 test('a batch enqueues with its documents', async (t) => {
   const db = await inMemory(t)

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use kappa_core::env::Env;
+use kappa_core::env::{Env, generation};
 use kappa_core::{Error, ErrorKind, Pending, Result};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -161,6 +161,7 @@ impl Call {
     ) -> PyResult<Option<Py<PyAny>>> {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let (mut start, mut pending) = (Some(start), None);
+        let process = generation();
         // Looked at where the wait has a bound: most have none, and cost no clock.
         let until = wait.map(|wait| (Env::default().clock, wait)).map(|(clock, wait)| {
             let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -173,7 +174,16 @@ impl Call {
             });
             match polled {
                 Poll::Ready(answer) => return self.convert(py, answer).map(Some),
-                Poll::Pending => py.check_signals()?,
+                Poll::Pending => {
+                    let heard = py.check_signals();
+                    if process != generation() {
+                        // A handler of a signal has forked, and this is the child: whoever would answer is not here, and what
+                        // they held when it came about is held for good, so that not even a drop may wait for it.
+                        Box::leak(Box::new(pending));
+                        return heard.and(Err(exception(&forked())));
+                    }
+                    heard?;
+                }
             }
             if until.as_ref().is_some_and(|(until, clock)| clock.boot_ms() >= *until) {
                 return Ok(None);
@@ -184,6 +194,12 @@ impl Call {
     fn convert(&self, py: Python<'_>, answer: Result<Reply>) -> PyResult<Py<PyAny>> {
         answer.map_err(|error| exception(&error))?.into_python(py, self.reader)
     }
+}
+
+/// As core says it of a call that another process was asked for.
+fn forked() -> Error {
+    let message = "the call began in the process that this one was forked from; begin it again";
+    Error::new(ErrorKind::Unavailable, message)
 }
 
 struct Unpark(Thread);

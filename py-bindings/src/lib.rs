@@ -50,7 +50,7 @@ mod _kappa_core {
     #[pymodule_export]
     use crate::tasks::milliseconds;
     #[pymodule_export]
-    use crate::testing::{kinds, panic, raise};
+    use crate::testing::{hold, kinds, panic, raise};
     #[pymodule_export]
     use crate::worker::{Job, Worker};
 

@@ -1,10 +1,10 @@
-//! Doors for the tests: each kind of error, and a panic where it is asked for.
+//! Doors for the tests: each kind of error, and a panic or a wait where it is asked for.
 
 use kappa_core::ErrorKind;
 use pyo3::prelude::*;
 
 use crate::error::{exception, of_kind};
-use crate::guard::{arm, guard};
+use crate::guard::{arm, guard, hold as hold_at};
 
 /// The code of every kind of error.
 #[pyfunction(name = "_kinds")]
@@ -24,6 +24,16 @@ pub fn raise(code: &str) -> PyResult<()> {
 pub fn panic(name: Option<String>) -> PyResult<()> {
     guard("_panic", || {
         arm(name);
+        Ok(())
+    })
+}
+
+/// Lets the function of this name wait at its beginning from now on; None lets all go on.
+#[pyfunction(name = "_hold")]
+#[pyo3(signature = (name))]
+pub fn hold(name: Option<String>) -> PyResult<()> {
+    guard("_hold", || {
+        hold_at(name);
         Ok(())
     })
 }

@@ -9,6 +9,9 @@ import sys
 import textwrap
 from pathlib import Path
 
+import held_up
+import pytest
+
 import kappa_core
 
 IN_THE_CHILD = """
@@ -214,3 +217,43 @@ def test_a_fork_while_threads_take_turns_at_large_reads(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.parametrize("others", [0, 3], ids=["alone", "beside others"])
+@pytest.mark.parametrize("raises", [False, True], ids=["returns", "raises"])
+def test_a_signal_handler_that_forks_during_a_wait(tmp_path: Path, others: int, raises: bool) -> None:
+    """The child comes back from the handler into its parent's wait, for threads that it does not have: it waited for ever."""
+    steps = f"""
+        child = None
+
+        def fork(number, frame):
+            global child
+            child = os.fork()
+            if child == 0:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(30)
+                hold(None)
+                if {raises}:
+                    raise Alarm
+            else:
+                go_on()
+
+        signal.signal(signal.SIGALRM, fork)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        # Beside others the read is begun by another thread, which the child does not have.
+        hold("read")
+        try:
+            answer = read()
+        except (kappa_core.UnavailableError, Alarm) as error:
+            assert child == 0, error
+            assert isinstance(error, Alarm) == {raises}, error
+            assert {raises} or "fork" in str(error), error
+            assert read() == prices, "its next call is its own"
+            os._exit(5)
+        if child == 0:
+            os._exit(6)
+        assert answer == prices
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 5, status
+    """
+    held_up.run(held_up.program(str(tmp_path / "data"), others, steps))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import held_up
 import pytest
 
 import kappa_core
@@ -15,7 +17,7 @@ from kappa_core import aio
 CLASSES = (native.Call, native.Bridge, native.Database, native.Store, native.Pages, native.Batch, native.Feed, native.Histogram, native.Worker, native.Job)
 # Python's own, or doors that the test itself goes through.
 INHERITED = set(dir(object)) - {"__new__", "__repr__"}
-DOORS = {"_panic", "_kinds", "_raise"}
+DOORS = {"_panic", "_hold", "_kinds", "_raise"}
 
 
 def surface() -> set[str]:
@@ -149,3 +151,19 @@ def test_a_panic_behind_an_event_loop_reaches_the_task(where: str, run: Any) -> 
             assert await asyncio.gather(*(db.products.count() for _ in range(10))) == [0] * 10
 
     run(steps())
+
+
+def test_a_panic_beside_one_who_takes_turns_reaches_the_caller(tmp_path: Path) -> None:
+    """The read runs on another thread: without an answer from there its caller would wait for ever."""
+    steps = """
+        kappa_core._kappa_core._panic("read")
+        try:
+            read()
+            raise AssertionError("it was answered")
+        except kappa_core.InternalError as error:
+            assert "asked for by a test" in str(error), error
+        kappa_core._kappa_core._panic(None)
+        go_on()
+        assert read() == prices
+    """
+    held_up.run(held_up.program(str(tmp_path / "data"), 3, steps))

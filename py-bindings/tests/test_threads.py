@@ -9,6 +9,7 @@ import textwrap
 import threading
 from pathlib import Path
 
+import held_up
 import pytest
 
 import kappa_core
@@ -214,3 +215,64 @@ def test_a_list_ends_with_the_error_of_the_page_that_was_read_ahead() -> None:
             seen.append(next(users)["n"])
     assert seen in (list(range(20)), list(range(30))), "what was read before the end may still come"
     assert next(users, None) is None
+
+
+def test_control_c_ends_the_wait_of_one_who_takes_turns(tmp_path: Path) -> None:
+    """Its read runs on a thread that hears no signal: the wait must end all the same, and the read come to nobody else."""
+    steps = """
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
+        for held in (None, "read", None):
+            hold(held)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            try:
+                read()
+                raise AssertionError("the owner stands still")
+            except KeyboardInterrupt:
+                pass
+        go_on()
+        assert read() == prices
+    """
+    held_up.run(held_up.program(str(tmp_path / "data"), 3, steps))
+
+
+def test_a_close_waits_for_those_who_take_turns(tmp_path: Path) -> None:
+    """A server that is told to stop closes its database while its threads read: what they asked for they get, and the close
+    comes to its end."""
+    steps = """
+        closing = threading.Thread(target=db.close)
+
+        def close(number, frame):
+            signal.signal(signal.SIGALRM, lambda number, frame: go_on())
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            closing.start()
+
+        signal.signal(signal.SIGALRM, close)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        assert read() == prices
+        ended(closing)
+        try:
+            read()
+            raise AssertionError("it is closed")
+        except kappa_core.ClosedError:
+            pass
+    """
+    held_up.run(held_up.program(str(tmp_path / "data"), 3, steps))
+
+
+def test_a_close_ends_though_nobody_answers_those_who_take_turns(tmp_path: Path) -> None:
+    """Each call has a deadline: neither they nor the close may wait beyond it for a process that stands still."""
+    steps = """
+        closing = threading.Thread(target=db.close)
+        signal.signal(signal.SIGALRM, lambda number, frame: closing.start())
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        read_on()
+        ended(closing)
+    """
+    end = """
+for other in others:
+    ended(other)
+assert seen == [kappa_core.UnavailableError] * ({others} + 1), seen
+print("done", flush=True)
+"""
+    held_up.run(held_up.program(str(tmp_path / "data"), 3, steps, end, deadline=3))

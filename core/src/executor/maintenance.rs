@@ -168,10 +168,12 @@ mod tests {
     use super::*;
     use crate::engine::memory::MemoryEngine;
     use crate::engine::{Engine, Group, Record, Write};
-    use crate::env::Env;
+    use crate::env::{Env, ManualClock};
     use crate::operation::{CollectionName, Definition, IndexDefinition};
     use crate::partition::Limits;
     use crate::store::document::Document;
+    use crate::task::json::Json;
+    use crate::task::model::{NewTask, TaskState};
 
     fn run(partition: &Partition<Rules>, operation: Operation) -> Answer {
         partition.submit(Call::once(operation), None).wait().unwrap()
@@ -200,6 +202,53 @@ mod tests {
         let error = turn(&partition, &Stop::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged);
         assert!(building(run(&partition, Operation::Describe { collection })).is_empty(), "the index is ready");
+        partition.close(Duration::from_secs(10)).unwrap();
+    }
+
+    fn overdue(partition: &Partition<Rules>) -> (Vec<String>, bool) {
+        let overdue = Operation::Task(TaskOperation::Overdue { since: i64::MIN, instance: 7 });
+        match partition.read(&Call::once(overdue)).unwrap() {
+            Answer::Task(TaskAnswer::Overdue { queues, opened, .. }) => (queues, opened),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a turn could not do lies behind the next one's time: taken for done, it would wait for the turn that looks at
+    /// everything. And the first queue may come long behind the opening: its owner has to be known from then on, or no lease
+    /// would end when the next owner opens.
+    #[test]
+    fn a_turn_that_failed_is_made_up_for_by_the_next() {
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+        let env = Env { clock: Arc::<ManualClock>::clone(&clock), ..Env::default() };
+        let engine = Arc::new(MemoryEngine::shared());
+        let limits = Limits { intake_bytes: 1 << 20, deadline: Duration::from_secs(10) };
+        let partition = Partition::start(Arc::<MemoryEngine>::clone(&engine), Rules, &env, limits).unwrap();
+        let new = NewTask { delay_ms: Some(5_000), ..NewTask::new("q", Json::null()) };
+        let added = run(&partition, Operation::Task(TaskOperation::Enqueue(Box::new(new))));
+        let Answer::Task(TaskAnswer::Enqueued(added)) = added else { panic!("{added:?}") };
+        assert!(!overdue(&partition).1);
+        let (mut queues, stop) = (Queues::new(7), Stop::default());
+        queues.turn(&partition, &stop).unwrap();
+        assert!(overdue(&partition).1, "the owner is known");
+        let key = Bytes::from([&[0x40][..], &added.task.id.to_be_bytes()].concat());
+        let sound = engine.snapshot().unwrap().get(&key).unwrap().expect("it is stored").value;
+        let overwrite = |value| {
+            let writes = vec![Write::Put { key: key.clone(), value }];
+            let records = vec![Record { time: 1_700_000_000_000, events: Vec::new(), writes }];
+            let _ = engine.commit(Group { first: engine.newest().0 + 1, records, ..Group::default() }).unwrap();
+        };
+        overwrite(Bytes::from_static(b"?"));
+        clock.advance(6_000);
+        assert_eq!(queues.turn(&partition, &stop).unwrap_err().kind(), ErrorKind::Damaged);
+        overwrite(sound);
+        clock.advance(5_000);
+        queues.turn(&partition, &stop).unwrap();
+        let Answer::Task(TaskAnswer::Task(Some(task))) =
+            run(&partition, Operation::Task(TaskOperation::Get(added.task.id)))
+        else {
+            panic!("it is kept")
+        };
+        assert_eq!((task.state, overdue(&partition)), (TaskState::Waiting, (Vec::new(), true)));
         partition.close(Duration::from_secs(10)).unwrap();
     }
 }

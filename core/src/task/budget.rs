@@ -206,6 +206,8 @@ mod tests {
         assert_eq!(held_back(0), 9_000, "a tenth of 1 000 starts a second");
         assert_eq!(held_back(1), 9_000, "the minute before still counts");
         assert_eq!(held_back(2), 99_000, "ten a second where nothing starts");
+        let in_the_midst = last_of(busy, 1_000, RULES, NOW - NOW.rem_euclid(MINUTE_MS) + MINUTE_MS * 3 / 2);
+        assert_eq!(in_the_midst, 19_000, "half of the minute before");
         assert_eq!(Budget::decode(&busy.encode()).unwrap(), busy);
         assert!(Budget::decode(b"short").is_err());
     }

@@ -90,7 +90,19 @@ mod tests {
                 let hours = (pair[1] - pair[0]) / 3_600_000;
                 assert!((23..=25).contains(&hours), "from={from} hours={hours} fired={fired:?}");
             }
+            let changes = fired.windows(2).filter(|pair| pair[1] - pair[0] != 24 * 3_600_000).count();
+            assert!(changes > 0, "the clock of Berlin changes: {fired:?}");
         }
+    }
+
+    /// A job at eight in the morning must not run at nine because it is summer.
+    #[test]
+    fn times_are_those_of_the_zone() {
+        let morning = |zone, from| times("0 8 * * *", zone).after(ms(from));
+        assert_eq!(morning("Europe/Berlin", "2026-01-10T00:00:00Z"), Some(ms("2026-01-10T07:00:00Z")));
+        assert_eq!(morning("Europe/Berlin", "2026-07-10T00:00:00Z"), Some(ms("2026-07-10T06:00:00Z")));
+        assert_eq!(morning("America/New_York", "2026-07-10T00:00:00Z"), Some(ms("2026-07-10T12:00:00Z")));
+        assert_eq!(morning("UTC", "2026-07-10T00:00:00Z"), Some(ms("2026-07-10T08:00:00Z")));
     }
 
     #[test]

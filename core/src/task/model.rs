@@ -538,7 +538,8 @@ pub struct Schedule {
     pub cron: String,
     /// In which time zone, such as `Europe/Berlin`; UTC where none is given.
     pub time_zone: Option<String>,
-    /// What is enqueued. A unique key in it keeps a firing from piling up behind one that has not run.
+    /// What is enqueued; its parameters are at most 512 KiB. A unique key in it keeps a firing from piling up behind one that has
+    /// not run.
     pub task: NewTask,
     /// What happens to firings that came too late.
     pub misfire: Misfire,

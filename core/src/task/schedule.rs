@@ -17,10 +17,15 @@ const VERSION: u8 = 1;
 const IN_TIME_MS: i64 = 10_000;
 /// So many late firings are made up for at most.
 const MADE_UP: usize = 1_000;
+/// Parameters of a schedule's task are at most this long: a firing writes the task and the schedule, each with them.
+const MAX_PARAMS_BYTES: usize = 512 << 10;
 /// One step looks at so many schedules,
 const SCHEDULES: usize = 64;
-/// and fires so many times.
+/// fires so many times,
 const FIRINGS: usize = 100;
+/// and fires nothing more that would bring it over this, but for its first: a firing that one operation has no room for
+/// would be lost, and with it every other that is due.
+const STEP_BYTES: usize = 256 << 10;
 
 /// A schedule as it is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,12 +58,20 @@ pub fn put(tx: &mut Transaction<'_>, schedule: &Schedule) -> Run<TaskAnswer> {
     if schedule.task.due_at.is_some() {
         return Err(Error::invalid("the task of a schedule has no due time of its own; give it a delay").into());
     }
+    if is_too_large(schedule) {
+        let error = Error::new(ErrorKind::TooLarge, "the parameters of a schedule's task are over their limit");
+        return Err(error.with("bytes", schedule.task.params.len()).with("limit", MAX_PARAMS_BYTES).into());
+    }
     let times = Times::new(schedule)?;
     let next = if schedule.paused { None } else { times.after(tx.now()) };
     if next.is_none() && !schedule.paused {
         return Err(Error::invalid("the schedule never fires").with("cron", &schedule.cron).into());
     }
-    let new = if let Some(old) = load(tx, &schedule.name)? {
+    let old = load(tx, &schedule.name)?;
+    // Programs set their schedules whenever they start: what came due while none ran is missed, and not forgotten.
+    let missed = old.as_ref().and_then(|old| old.next.filter(|_| same_times(&old.schedule, schedule)));
+    let next = missed.or(next);
+    let new = if let Some(old) = old {
         clear_slot(tx, &old)?;
         Stored { schedule: schedule.clone(), next, error: None, ..old }
     } else {
@@ -70,6 +83,11 @@ pub fn put(tx: &mut Transaction<'_>, schedule: &Schedule) -> Run<TaskAnswer> {
     };
     save(tx, &new)?;
     Ok(TaskAnswer::Schedule(Box::new(new.info())))
+}
+
+/// Whether both fire at the same times.
+fn same_times(old: &Schedule, new: &Schedule) -> bool {
+    (&old.cron, &old.time_zone, old.paused) == (&new.cron, &new.time_zone, new.paused)
 }
 
 /// Ends a schedule.
@@ -105,6 +123,7 @@ pub fn fire_due(tx: &mut Transaction<'_>) -> Run<bool> {
         }
         let (at, name) = keys::split_slot(&entry.key).ok_or_else(damaged)?;
         match load(tx, name)?.filter(|stored| stored.next == Some(at)) {
+            Some(stored) if firings > 0 && !has_room(tx, &stored) => return Ok(true),
             Some(stored) => firings += fire(tx, stored, at, now, FIRINGS - firings)?,
             None => tx.delete(entry.key.clone())?,
         }
@@ -115,16 +134,27 @@ pub fn fire_due(tx: &mut Transaction<'_>) -> Run<bool> {
 /// Fires one schedule from its slot `at` on, at most `most` times; how often it did.
 fn fire(tx: &mut Transaction<'_>, mut stored: Stored, at: i64, now: i64, most: usize) -> Run<usize> {
     clear_slot(tx, &stored)?;
-    let Ok(times) = Times::new(&stored.schedule) else {
-        // A zone that this build no longer knows: resting is better than firing at wrong times.
-        stored.error = Some("the time zone or cron expression is not known to this version".to_owned());
-        stored.next = None;
-        save(tx, &stored)?;
-        return Ok(0);
+    let times = match Times::new(&stored.schedule) {
+        Ok(times) if !is_too_large(&stored.schedule) => times,
+        // A zone that this build no longer knows, or more than an operation can write: resting is better than firing at
+        // wrong times, or keeping every other schedule from firing.
+        unfit => {
+            let why = unfit.map_or(
+                "the time zone or cron expression is not known to this version",
+                |_| "the parameters are too long",
+            );
+            stored.error = Some(why.to_owned());
+            stored.next = None;
+            save(tx, &stored)?;
+            return Ok(0);
+        }
     };
     let mut slot = first_slot(&times, stored.schedule.misfire, at, now);
     let mut firings = 0;
     while let Some(this) = slot.filter(|&slot| slot <= now && firings < most) {
+        if firings > 0 && !has_room(tx, &stored) {
+            break;
+        }
         slot = times.after(this);
         enqueue(tx, &mut stored, this)?;
         firings += 1;
@@ -132,6 +162,16 @@ fn fire(tx: &mut Transaction<'_>, mut stored: Stored, at: i64, now: i64, most: u
     stored.next = slot;
     save(tx, &stored)?;
     Ok(firings)
+}
+
+/// Whether this step may write one more task of the schedule, and the schedule behind it.
+fn has_room(tx: &Transaction<'_>, stored: &Stored) -> bool {
+    tx.written() + 2 * stored.schedule.task.params.len() <= STEP_BYTES
+}
+
+/// Whether no firing of it would fit into one operation.
+fn is_too_large(schedule: &Schedule) -> bool {
+    schedule.task.params.len() > MAX_PARAMS_BYTES
 }
 
 /// The first slot from `at` on that the misfire rule lets fire.
@@ -194,5 +234,43 @@ fn decode(bytes: &[u8]) -> Result<Stored> {
     match bytes.split_first() {
         Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| damaged().caused_by(error)),
         _ => Err(damaged()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::json::Json;
+    use crate::task::operation::TaskOperation;
+    use crate::task::tests::Bench;
+
+    /// A schedule that this version cannot fire must rest and say why; failing it every second would keep all others from
+    /// firing.
+    #[test]
+    fn a_schedule_that_cannot_fire_rests_and_keeps_no_other_from_firing() {
+        let mut bench = Bench::new();
+        let named = |name: &str| {
+            let task = NewTask::new("mail", Json::null());
+            Schedule { name: name.into(), cron: "* * * * *".into(), task, ..Schedule::default() }
+        };
+        for name in ["a", "b", "c"] {
+            bench.call(&TaskOperation::PutSchedule(Box::new(named(name)))).unwrap();
+        }
+        let next = Some(bench.now() - bench.now().rem_euclid(60_000) + 60_000);
+        let unknown = Schedule { time_zone: Some("Mars/Olympus".into()), ..named("a") };
+        let mut long = named("b");
+        long.task.params = Json::parse(format!("\"{}\"", "p".repeat(MAX_PARAMS_BYTES))).unwrap();
+        assert!(bench.call(&TaskOperation::PutSchedule(Box::new(long.clone()))).is_err());
+        for schedule in [unknown, long] {
+            let stored = Stored { schedule, next, last: None, last_task: None, fired: 7, error: None };
+            let bytes = postcard::to_extend(&stored, vec![VERSION]).unwrap();
+            bench.overwrite(keys::schedule(&stored.schedule.name), bytes);
+        }
+        bench.wait(60_000);
+        bench.tick();
+        let TaskAnswer::Schedules(all) = bench.call(&TaskOperation::Schedules).unwrap() else { panic!("schedules") };
+        let said: Vec<_> = all.iter().map(|info| (info.fired, info.next_at.is_some(), info.error.is_some())).collect();
+        assert_eq!(said, [(7, false, true), (7, false, true), (1, true, false)]);
+        assert_eq!(bench.records().len(), 1);
     }
 }

@@ -102,15 +102,20 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
         if tx.written() >= STEP_BYTES {
             return Ok(true);
         }
-        match end_lease(tx, &entry.key, &era) {
-            // A task that cannot be read must not keep the others from coming back.
-            Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => {
-                tracing::error!(%error, queue = queue.number, "a task with a lease cannot be read");
-            }
-            other => other?,
-        }
+        readable(end_lease(tx, &entry.key, &era), queue.number)?;
     }
     Ok(found.len() == LEASES)
+}
+
+/// What was found out about one task; none about one that cannot be read, which must not keep the others from coming back.
+fn readable<T>(found: Run<T>, queue: u16) -> Run<Option<T>> {
+    match found {
+        Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => {
+            tracing::error!(%error, queue, "a task with a lease cannot be read");
+            Ok(None)
+        }
+        found => found.map(Some),
+    }
 }
 
 fn end_lease(tx: &mut Transaction<'_>, entry: &Bytes, era: &Era) -> Run<()> {
@@ -144,10 +149,10 @@ pub fn end_leases_of_the_dead(tx: &mut Transaction<'_>, queue: u16, era: &Era) -
                 return Ok(true);
             }
             let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-            let old = tasks::load(tx, id)?;
+            let old = readable(tasks::load(tx, id), queue)?.flatten();
             let dead = |record: &Record| record.lease.is_some_and(|held| step::lease_end(&held, era) <= era.opened);
             if old.as_ref().is_some_and(dead) {
-                end_lease(tx, &entry.key, era)?;
+                readable(end_lease(tx, &entry.key, era), queue)?;
             }
         }
         let Some(last) = found.last().filter(|_| found.len() == LEASES) else { return Ok(false) };

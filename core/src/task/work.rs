@@ -22,8 +22,11 @@ use super::{damaged, era, keys, limits, tasks};
 const CLAIM_BYTES: usize = 512 << 10;
 /// or once the parameters it answers weigh this much.
 const ANSWER_BYTES: usize = 4 << 20;
-/// A claim promotes at most so many tasks that became due; the tick does the rest.
+/// A claim or a step of the tick promotes at most so many tasks that became due,
 const PROMOTED: usize = 256;
+/// and none more once its operation has written this much: each is written anew with its failures, and what is over the
+/// limit of one operation would be over it in every further attempt.
+const PROMOTE_BYTES: usize = 256 << 10;
 /// A call names at most so many queues.
 const MAX_CLAIM_QUEUES: usize = 100;
 
@@ -112,9 +115,12 @@ impl Claiming<'_> {
             return Ok(());
         }
         let number = queue.number;
+        let due = front::load(tx, number)?.due(number, tx.now());
+        let all_promoted = promote(tx, &due)?;
+        // Only now: what was promoted may have moved it back, and would be hidden behind the front of before.
         let mut front = front::load(tx, number)?;
-        if promote(tx, &front.due(number, tx.now()))? {
-            front = Front { promoted: tx.now(), ..front::load(tx, number)? };
+        if all_promoted {
+            front = Front { promoted: tx.now(), ..front };
         }
         // Whatever comes to wait changes this count. Where several processes write, reading it keeps the front from passing
         // an entry that another one is adding before it.
@@ -165,11 +171,15 @@ impl Claiming<'_> {
 }
 
 /// Lets tasks wait whose entries lie in `range` and that are due; whether there were any, and not more than one call takes.
+/// The tick does the rest.
 pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<bool> {
     let now = tx.now();
     let due = tx.scan(range, Direction::Forward, PROMOTED)?;
     fetch(tx, due.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
     for entry in &due {
+        if tx.written() >= PROMOTE_BYTES {
+            return Ok(false);
+        }
         let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
         let old = tasks::load(tx, id)?.filter(|old| place::entry(id, old) == entry.key);
         match old.clone().and_then(|old| step::promote(old, now)).zip(old) {

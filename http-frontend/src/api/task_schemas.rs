@@ -347,7 +347,7 @@ pub struct Schedule {
     /// In which time zone, such as `Europe/Berlin`; UTC where none is given.
     #[schema(required = false)]
     pub time_zone: Option<String>,
-    /// What is enqueued. A unique key in it keeps a firing from piling up behind one that has not run.
+    /// What is enqueued; its parameters are at most 512 KiB. A unique key in it keeps a firing from piling up behind one that has not run.
     #[schema(required = false)]
     pub task: NewTask,
     /// What happens to firings that came too late.

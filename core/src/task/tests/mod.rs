@@ -1,7 +1,10 @@
 //! A partition in memory that runs operations of the queue, and checks that every key follows from the tasks.
 
+mod heavy;
+mod life;
 mod retries;
 mod rules;
+mod schedules;
 mod shared;
 mod simulation;
 mod time;
@@ -320,6 +323,11 @@ impl Bench {
             Some((key, count)) => Err(format!("{count} tasks without a counter {key:?}")),
             None => Ok(()),
         }
+    }
+
+    /// Overwrites one stored value, as damage does.
+    pub fn overwrite(&mut self, key: Bytes, value: impl Into<Bytes>) {
+        self.keys.insert(key, Versioned { value: value.into(), sequence: self.sequence });
     }
 
     pub fn check_all(&self) {

@@ -146,6 +146,52 @@ fn what_the_budget_is_behind_lasts_as_long_as_the_retries_it_held_back() {
     bench.check_all();
 }
 
+/// A queue in which much starts may retry more than an idle one, also behind new settings.
+#[test]
+fn the_budget_is_a_share_of_what_starts() {
+    let mut bench = Bench::fast();
+    configure(&mut bench, RetryBudget { percent: 99, per_second: 1 }).unwrap();
+    for _ in 0..1_200 {
+        bench.enqueue(NewTask { backoff: Some(Backoff::Fixed { ms: 0 }), ..mail() });
+    }
+    let leases: Vec<_> = (0..2).flat_map(|_| bench.claim(600)).map(|claimed| claimed.lease).collect();
+    let longest = |bench: &mut Bench, leases: &[Lease]| {
+        for lease in leases {
+            let _ = bench.fail(*lease);
+        }
+        bench.records().values().map(|record| record.due - bench.now()).max().unwrap()
+    };
+    // Nearly 20 a second where 1 200 started within the minute.
+    let first = longest(&mut bench, &leases[..100]);
+    assert!((3_900..=4_200).contains(&first), "{first}");
+    configure(&mut bench, RetryBudget { percent: 98, per_second: 1 }).unwrap();
+    let second = longest(&mut bench, &leases[100..300]);
+    assert!((9_000..=10_300).contains(&second), "{second}");
+    bench.check_all();
+}
+
+/// What was drained holds nothing back, also where something else is delayed by now.
+#[test]
+fn a_drain_forgives_what_the_budget_is_behind() {
+    let mut bench = Bench::fast();
+    configure(&mut bench, RetryBudget { percent: 0, per_second: 1 }).unwrap();
+    let fail = |bench: &mut Bench, count: usize| {
+        for _ in 0..count {
+            bench.enqueue(NewTask { backoff: Some(Backoff::Fixed { ms: 0 }), ..mail() });
+        }
+        let claimed = bench.claim(count);
+        for Claimed { lease, .. } in &claimed {
+            let _ = bench.fail(*lease);
+        }
+        bench.get(claimed[count - 1].task.id).unwrap().due_at - bench.now()
+    };
+    assert_eq!(fail(&mut bench, 50), 49_000);
+    bench.repeat(&TaskOperation::Drain { queue: "mail".into() });
+    bench.enqueue(NewTask { delay_ms: Some(86_400_000), ..mail() });
+    assert_eq!(fail(&mut bench, 1), 1_000);
+    bench.check_all();
+}
+
 /// Whoever asks for one step after another until there is none must come to an end, though workers fail meanwhile what
 /// the steps brought back.
 #[test]
@@ -215,6 +261,12 @@ fn a_redrive_goes_past_dead_letters_that_must_stay() {
     let rest = redrive(&mut bench, 1_000, step.next);
     assert_eq!((rest, bench.state(free[1])), (Redriven { redriven: 1, next: None }, TaskState::Waiting));
     assert_eq!(bench.queue().failed, STAY as u64);
+    let mut after = None;
+    for last in [false, false, true] {
+        let step = redrive(&mut bench, 1_000, after.take());
+        assert_eq!((step.redriven, step.next.is_none()), (0, last), "it ends, though the last one stays");
+        after = step.next;
+    }
     let refused = TaskOperation::Redrive { queue: "mail".into(), limit: 1, after: Some("x".into()) };
     assert_eq!(bench.call(&refused).unwrap_err().kind(), ErrorKind::InvalidInput);
     bench.check_all();

@@ -4,6 +4,7 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::operation::{Answer, CollectionName, Operation};
 use crate::store::document::Document;
+use crate::store::run_idempotent;
 use crate::store::session::{SessionCall, run_in_session, session_id};
 use crate::task::model::{Misfire, Renewal, Schedule, ScheduleInfo};
 
@@ -72,6 +73,89 @@ fn an_opening_ends_leases_of_the_owner_before_and_prolongs_all_others() {
     bench.wait(30_000);
     bench.tick();
     assert_eq!(bench.state(other.task), TaskState::Waiting);
+    bench.check_all();
+}
+
+/// One task that cannot be read must keep no other from coming back, and no owner from beginning its era: until it has begun,
+/// nothing of any queue is done.
+#[test]
+fn a_damaged_task_keeps_no_other_from_coming_back() {
+    let mut bench = Bench::new();
+    bench.enqueue(mail());
+    bench.repeat(&TaskOperation::Opened { instance: 1 });
+    for _ in 0..2 {
+        bench.enqueue(mail());
+    }
+    let work = |instance| Work { instance, queues: vec!["mail".into()], claim: 1, ..Work::default() };
+    let damaged = bench.work(work(1)).claimed[0].lease.task;
+    let own = bench.work(work(1)).claimed[0].lease.task;
+    let other = bench.work(work(2)).claimed[0].lease.task;
+    let sound = bench.keys[&keys::task(damaged)].value.clone();
+    bench.overwrite(keys::task(damaged), &b"?"[..]);
+    bench.wait(1);
+    bench.repeat(&TaskOperation::Opened { instance: 3 });
+    let state = |bench: &mut Bench, id| bench.get(id).unwrap().state;
+    assert_eq!(state(&mut bench, own), TaskState::Waiting);
+    bench.wait(40_000);
+    bench.tick();
+    assert_eq!(state(&mut bench, other), TaskState::Waiting);
+    bench.keys.get_mut(&keys::task(damaged)).unwrap().value = sound;
+    bench.tick();
+    assert_eq!(state(&mut bench, damaged), TaskState::Waiting, "nothing of it was lost");
+    bench.check_all();
+}
+
+/// An owner that says once more that it has opened must not prolong what it gave out itself: said each second, no lease would
+/// ever end.
+#[test]
+fn an_era_begins_once_for_each_owner() {
+    let mut bench = Bench::new();
+    bench.enqueue(mail());
+    bench.repeat(&TaskOperation::Opened { instance: 1 });
+    let lease = bench.claim(1)[0].lease;
+    for _ in 0..3 {
+        bench.wait(10_000);
+        bench.repeat(&TaskOperation::Opened { instance: 1 });
+    }
+    bench.tick();
+    assert_eq!(bench.state(lease.task), TaskState::Waiting);
+    bench.check_all();
+}
+
+/// What a worker asked for last is what its lease gains at an opening.
+#[test]
+fn an_opening_prolongs_a_lease_by_what_its_renewal_said() {
+    let mut bench = Bench::new();
+    bench.enqueue(mail());
+    bench.repeat(&TaskOperation::Opened { instance: 1 });
+    let lease = bench.claim(1)[0].lease;
+    bench.call(&TaskOperation::Renew { leases: vec![lease], lease_ms: 120_000 }).unwrap();
+    bench.wait(100_000);
+    bench.repeat(&TaskOperation::Opened { instance: 2 });
+    bench.wait(119_999);
+    bench.tick();
+    assert_eq!(bench.state(lease.task), TaskState::Active);
+    bench.wait(1);
+    bench.tick();
+    assert_eq!(bench.state(lease.task), TaskState::Waiting);
+    bench.check_all();
+}
+
+/// Nothing should ever wait before the front of its queue; what does all the same is found again, and so is the place of an
+/// entry that no task stands behind.
+#[test]
+fn a_front_or_an_entry_that_is_wrong_is_put_right() {
+    let mut bench = Bench::new();
+    let id = bench.add("1");
+    let last = keys::entry(0, TaskState::Waiting, i64::MAX, id);
+    let front = |first: &[u8]| [&i64::MIN.to_be_bytes()[..], first].concat();
+    bench.overwrite(keys::front(0), front(&last));
+    assert!(bench.claim(1).is_empty());
+    bench.tick();
+    bench.check_all();
+    bench.overwrite(keys::entry(0, TaskState::Waiting, 0, id + 1_024), Bytes::new());
+    bench.overwrite(keys::front(0), front(&keys::entries(0, TaskState::Waiting).start));
+    assert_eq!(bench.claim(2)[0].task.id, id);
     bench.check_all();
 }
 
@@ -198,6 +282,18 @@ fn in_session(bench: &mut Bench, operation: &Operation, number: u64) -> Answer {
     answer
 }
 
+/// Runs a whole operation under an idempotency key.
+fn under_key(bench: &mut Bench, operation: &Operation, key: &str) -> Answer {
+    bench.moment.tick += 1;
+    let seed = bench.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut source = AtHand(&bench.keys);
+    let mut tx = Transaction::new(&mut source, Drawn { moment: bench.moment, seed }, bench.sequence + 1);
+    let answer = run_idempotent(operation, key, &mut tx).unwrap();
+    let record = tx.into_record();
+    bench.commit(record);
+    answer
+}
+
 /// Q11: a call whose answer was lost is repeated, perhaps at another owner, and must neither claim nor enqueue again.
 #[test]
 fn a_repeated_call_gets_its_first_answer() {
@@ -217,6 +313,87 @@ fn a_repeated_call_gets_its_first_answer() {
     let reported = in_session(&mut bench, &work(0, vec![report.clone()]), 3);
     assert_eq!(in_session(&mut bench, &work(0, vec![report]), 3), reported, "accepted, and not stale");
     bench.check_all();
+}
+
+/// A claim whose answer was lost and comes again late must not hand out what others have by now.
+#[test]
+fn a_repeated_claim_gives_only_what_is_still_held() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.enqueue(mail());
+    }
+    let claim = || {
+        let work = Work { queues: vec!["mail".into()], claim: 3, ..Work::default() };
+        Operation::Task(TaskOperation::Work(Box::new(work)))
+    };
+    let claimed = |answer| match answer {
+        Answer::Task(TaskAnswer::Worked(Worked { claimed, .. })) => claimed,
+        other => panic!("{other:?}"),
+    };
+    let first = claimed(in_session(&mut bench, &claim(), 1));
+    let _ = bench.complete(first[0].lease);
+    let _ = bench.report(first[1].lease, Outcome::Released);
+    let other = bench.claim(1);
+    assert_eq!(other[0].task.id, first[1].task.id);
+    let again = claimed(in_session(&mut bench, &claim(), 1));
+    assert_eq!(again, [first[2].clone()]);
+}
+
+/// Whether a call changed anything is part of its answer: repeated, it must not say otherwise.
+#[test]
+fn a_repeated_call_says_again_what_it_did() {
+    let mut bench = Bench::new();
+    let keyed = TaskOperation::Enqueue(Box::new(NewTask { unique: Some("k".into()), ..mail() }));
+    let id = bench.enqueue(NewTask { unique: Some("k".into()), ..mail() }).task.id;
+    let calls = [keyed, TaskOperation::Cancel(id), TaskOperation::Cancel(id), TaskOperation::Retry(id)];
+    let says = |answer| match answer {
+        Answer::Task(TaskAnswer::Enqueued(added)) => added.existing,
+        Answer::Task(TaskAnswer::Changed { changed, .. }) => changed,
+        other => panic!("{other:?}"),
+    };
+    for (number, (call, expected)) in (1..).zip(calls.into_iter().zip([true, true, false, true])) {
+        let call = Operation::Task(call);
+        for time in ["first", "again"] {
+            assert_eq!(says(in_session(&mut bench, &call, number)), expected, "{time}: {call:?}");
+        }
+    }
+    // Under a key also what changed nothing is answered as it was, whatever has happened since.
+    let keyed = Operation::Task(TaskOperation::Enqueue(Box::new(NewTask { unique: Some("k".into()), ..mail() })));
+    let cancel = Operation::Task(TaskOperation::Cancel(id));
+    assert!(says(under_key(&mut bench, &keyed, "enqueue")));
+    bench.call(&TaskOperation::Cancel(id)).unwrap();
+    assert!(says(under_key(&mut bench, &keyed, "enqueue")) && bench.records().len() == 1);
+    assert!(!says(under_key(&mut bench, &cancel, "cancel")));
+    bench.call(&TaskOperation::Retry(id)).unwrap();
+    assert!(!says(under_key(&mut bench, &cancel, "cancel")) && bench.state(id) == TaskState::Waiting);
+    bench.check_all();
+}
+
+/// A task that was enqueued, ran and was forgotten, all before its caller asks again: the answer is the task asked for, and
+/// none is added.
+#[test]
+fn a_repeated_enqueue_is_answered_after_its_task_is_gone() {
+    let mut bench = Bench::new();
+    let new = |n: u32| NewTask::new("mail", Json::from(serde_json::json!(n)));
+    let one = Operation::Task(TaskOperation::Enqueue(Box::new(new(7))));
+    let each = Operation::Task(TaskOperation::EnqueueEach(vec![new(8), new(9)]));
+    let params = |answer: &Answer| match answer {
+        Answer::Task(TaskAnswer::Enqueued(added)) => vec![added.task.params.to_string()],
+        Answer::Task(TaskAnswer::EnqueuedEach(all)) => all.iter().map(|added| added.task.params.to_string()).collect(),
+        other => panic!("{other:?}"),
+    };
+    for (call, number, expected) in [(&one, 1, vec!["7"]), (&each, 2, vec!["8", "9"])] {
+        let first = in_session(&mut bench, call, number);
+        for id in bench.records().into_keys() {
+            bench.call(&TaskOperation::Remove(id)).unwrap();
+        }
+        let again = in_session(&mut bench, call, number);
+        assert_eq!(
+            (params(&first), params(&again)),
+            (expected.iter().map(ToString::to_string).collect(), params(&first))
+        );
+        assert!(bench.records().is_empty());
+    }
 }
 
 /// Conformance 1: a task and the document that it is about come into being together or not at all.

@@ -126,9 +126,8 @@ impl Claims {
     /// The next job; none when none came within `wait`, or the worker has stopped.
     pub fn next_within(&self, wait: Duration) -> Option<Job> {
         let mut state = self.shared.state.lock();
-        if state.ready.is_empty() && !state.stopping {
-            self.shared.arrived.wait_for(&mut state, wait);
-        }
+        // Also the wake-up of a job that was taken meanwhile ends no wait.
+        self.shared.arrived.wait_while_for(&mut state, |state| state.ready.is_empty() && !state.stopping, wait);
         state.ready.pop_front()
     }
 
@@ -338,11 +337,13 @@ struct Loop {
     /// A claim would probably find something.
     promising: bool,
     idle_wakes: u32,
+    /// So many outcomes go out together.
+    most: usize,
 }
 
 impl Loop {
     fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, promising: true, idle_wakes: 0 }
+        Self { shared, promising: true, idle_wakes: 0, most: limits::MAX_TASKS }
     }
 
     fn run(mut self) {
@@ -352,7 +353,7 @@ impl Loop {
                 if state.ended {
                     return;
                 }
-                let reports = take_some(&mut state.reports);
+                let reports = take_some(&mut state.reports, self.most);
                 state.sending = reports.len();
                 let free = self.shared.options.concurrency.saturating_sub(state.slots);
                 let free = if state.stopping { 0 } else { free };
@@ -387,6 +388,7 @@ impl Loop {
         let goes_on = match shared.tasks.work(work).wait() {
             Ok(worked) => {
                 self.promising = claim > 0 && !worked.claimed.is_empty() || claim == 0 && self.promising;
+                self.most = limits::MAX_TASKS;
                 for (outgoing, verdict) in reports.into_iter().zip(worked.verdicts) {
                     if let Some(sender) = outgoing.verdict {
                         // The handler may not want to know.
@@ -411,11 +413,21 @@ impl Loop {
         let shared = &self.shared;
         let lasting = matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge | ErrorKind::Internal);
         let closed = error.kind() == ErrorKind::Closed;
+        if lasting && reports.len() > 1 {
+            // Too much together, or because of one of them: the others must not go with it.
+            self.most = reports.len() / 2;
+            let mut state = shared.state.lock();
+            reports.into_iter().rev().for_each(|outgoing| state.reports.push_front(outgoing));
+            return true;
+        }
         tracing::warn!(%error, outcomes = reports.len(), "a worker could not report or claim");
         for outgoing in reports.into_iter().rev() {
             if lasting || closed {
                 if let Some(sender) = outgoing.verdict {
                     let _ = sender.send(Err(error.clone()));
+                }
+                if let Some(failed) = refused(&outgoing.report, error).filter(|_| lasting) {
+                    shared.state.lock().reports.push_front(Outgoing { report: failed, verdict: None });
                 }
             } else {
                 // It is tried again until it is accepted, or stale because its lease has ended.
@@ -471,15 +483,22 @@ impl Loop {
     }
 }
 
-/// As many outcomes as one operation takes.
-fn take_some(reports: &mut VecDeque<Outgoing>) -> Vec<Outgoing> {
+/// What is reported where a result was refused for good: without a word the task would stay as it is until its lease ends, and
+/// die as if its worker had.
+fn refused(report: &Report, error: &Error) -> Option<Report> {
+    let Outcome::Completed { .. } = report.outcome else { return None };
+    Some(Report { lease: report.lease, outcome: Outcome::Failed { error: error.to_string(), retry: true } })
+}
+
+/// As many outcomes as one operation takes, and no more than `most`.
+fn take_some(reports: &mut VecDeque<Outgoing>, most: usize) -> Vec<Outgoing> {
     let mut bytes = 0;
     let fits = |outgoing: &&Outgoing| {
         let first = bytes == 0;
         bytes += outgoing.report.outcome.len() + RECORD_BYTES;
         first || bytes <= REPORT_BYTES
     };
-    let count = reports.iter().take(limits::MAX_TASKS).take_while(fits).count();
+    let count = reports.iter().take(most).take_while(fits).count();
     reports.drain(..count).collect()
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use crate::error::ErrorKind;
 use crate::executor::Pending;
 use crate::task::model::{Lease, Outcome, Renewal};
 
@@ -105,7 +106,8 @@ fn send_progress(shared: &Shared, runs: &[Arc<Run>]) {
     }
 }
 
-/// Asks how leases stand, and renews them where that is due.
+/// Asks how leases stand, and renews them where that is due. Each is renewed with the record of its task: those of many that
+/// have failed before may be too much for one operation.
 fn look_after(shared: &Shared, runs: &[Arc<Run>], renew: bool) {
     let leases: Vec<Lease> = runs.iter().map(|run| run.lease).collect();
     let asked_at = shared.options.env.clock.boot_ms();
@@ -116,6 +118,11 @@ fn look_after(shared: &Shared, runs: &[Arc<Run>], renew: bool) {
             for (run, renewal) in runs.iter().zip(renewals) {
                 heed(shared, run, renewal, until);
             }
+        }
+        Some(Err(error)) if error.kind() == ErrorKind::TooLarge && runs.len() > 1 => {
+            let (some, others) = runs.split_at(runs.len() / 2);
+            look_after(shared, some, renew);
+            look_after(shared, others, renew);
         }
         Some(Err(error)) => tracing::debug!(%error, "leases could not be renewed yet"),
         None => tracing::debug!("leases were not renewed in time"),

@@ -107,6 +107,18 @@ impl Place {
         self.with_files(self.files.crash(crash))
     }
 
+    /// What the view has in its real directory by now, as the end of the process would leave it; none of one in memory.
+    pub fn view_files(&self) -> Option<Tree> {
+        (self.kind == ViewKind::Sled).then(|| copy(&self.root.join(PARTITION)))
+    }
+
+    /// Gives the view's real directory back what it had.
+    pub fn put_back(&self, tree: &Tree) {
+        let directory = self.root.join(PARTITION);
+        fs::remove_dir_all(&directory).unwrap();
+        restore(&directory, tree);
+    }
+
     /// Opens the engine; nothing runs in its background.
     pub fn open(&self) -> Result<(LocalEngine, OpenReport)> {
         let (shared, report) = opening::open(self.root.join(PARTITION), self.options(), self.env())?;

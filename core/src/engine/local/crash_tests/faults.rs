@@ -1,16 +1,20 @@
 //! Failing calls: each call to the disk fails once, in each way that a disk can fail.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use crate::engine::Engine;
 use crate::env::files::simulated::{Crash, Fault};
 use crate::error::{Error, ErrorKind};
 
-use super::disk::{self, Place};
+use super::disk::{self, Place, Tree};
 use super::oracle::{Bounds, Verdict, told};
 use super::workload::{Run, Step, plan};
 use super::{processors, soak};
 
 const SEED: u64 = 611;
+/// Nothing runs beside the close, so it has nobody to wait for.
+const AT_ONCE: Duration = Duration::ZERO;
 
 /// What a failing call led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +27,8 @@ pub enum Met {
     Stopped,
 }
 
-/// Runs `steps` with the call `n` failing, and looks at what is left: the running engine first, then the
-/// directory after the end of the process and after a power cut.
+/// Runs `steps` with the call `n` failing and then ends the engine, and looks at what is left: the running engine first,
+/// then what it has closed, then the directory after the end of the process and after a power cut.
 pub fn meet(place: Place, steps: &[Step], fault: Fault, n: u64) -> Verdict<Met> {
     let told_where = |broken: String| format!("{broken}; fault={fault:?} call={n}");
     place.files.fail(fault, n);
@@ -44,16 +48,66 @@ pub fn meet(place: Place, steps: &[Step], fault: Fault, n: u64) -> Verdict<Met> 
         stopped = true;
         break;
     }
+    let mut left = Left::of(&run.place);
+    let fired_before = run.place.files.fault_fired();
+    end(&mut run).map_err(|broken| told_where(format!("{broken}; at the close")))?;
     if !run.place.files.fault_fired() {
         return Ok(Met::Nothing);
     }
-    run.engine = None;
-    let bounds = Bounds { least: run.acknowledged, most: run.oracle.len() };
-    for crash in [Crash::Killed, Crash::Lost] {
-        let left = run.oracle.survives(&run.place.after(crash), bounds);
-        left.map_err(|broken| told_where(format!("{broken}; crash={crash:?}")))?;
+    if !fired_before {
+        // It is the close that failed: what it left is what counts.
+        left = Left::of(&run.place);
     }
+    reopen(&mut run).map_err(|broken| told_where(format!("{broken}; behind the close")))?;
+    left.judge(&run).map_err(told_where)?;
     Ok(if stopped { Met::Stopped } else { Met::GoneOn })
+}
+
+/// Ends the engine, which must wait for nothing.
+fn end(run: &mut Run) -> Verdict<()> {
+    let Some(engine) = run.engine.take() else { return Err("no engine is left to be closed".into()) };
+    let view = engine.shared.view();
+    let closed = engine.close(AT_ONCE);
+    let waits = view.publish_waits();
+    if waits > 0 {
+        return Err(format!("waits={waits} for a group that nobody will publish"));
+    }
+    drop((view, engine));
+    judge(run, closed.as_ref().err())
+}
+
+/// Starts another engine on the same files, where everything is that was acknowledged, and nothing that never was begun.
+fn reopen(run: &mut Run) -> Verdict<()> {
+    run.open().map_err(|error| told(&error))?;
+    let bounds = Bounds { least: run.acknowledged, most: run.oracle.len() };
+    run.oracle.examine(run.engine(), bounds)?;
+    run.engine = None;
+    Ok(())
+}
+
+/// What crashes leave of a place.
+struct Left {
+    crashed: [(Crash, Place); 2],
+    view: Option<Tree>,
+}
+
+impl Left {
+    fn of(place: &Place) -> Self {
+        let crashed = [Crash::Killed, Crash::Lost].map(|crash| (crash, place.after(crash)));
+        Self { crashed, view: place.view_files() }
+    }
+
+    fn judge(self, run: &Run) -> Verdict<()> {
+        let bounds = Bounds { least: run.acknowledged, most: run.oracle.len() };
+        if let Some(view) = &self.view {
+            run.place.put_back(view);
+        }
+        for (crash, place) in self.crashed {
+            let survived = run.oracle.survives(&place, bounds);
+            survived.map_err(|broken| format!("{broken}; crash={crash:?}"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Whether the error is one that a failing disk may cause, and says what the caller should do.
@@ -122,7 +176,7 @@ fn every_call(steps: &[Step], fault: Fault) -> Verdict<(usize, usize)> {
 }
 
 /// A failing disk must cost no acknowledged operation and show none that may be lost, whichever call it was;
-/// callers must learn what to do, nothing may hang, and a new start must work.
+/// callers must learn what to do, nothing may hang, also no close, and a new start must work.
 #[test]
 fn a_call_that_fails_loses_nothing_that_was_acknowledged() {
     let steps = plan(SEED, 120);

@@ -203,6 +203,8 @@ impl Shared {
             // because a waiter that only tried again might never find a gap between two groups.
             writer.freeze_wanted = true;
             let waits = |writer: &mut Writer| writer.freeze_wanted && !writer.is_withheld && !self.is_ending();
+            #[cfg(test)]
+            self.publish_waits.fetch_add(usize::from(waits(&mut writer)), Ordering::AcqRel);
             self.moved.wait_while_for(&mut writer, waits, PUBLISH_WAIT);
             writer.freeze_wanted = false;
         }

@@ -86,6 +86,9 @@ struct Shared {
     known: Mutex<Option<(Sequence, Digest)>>,
     closing: AtomicBool,
     abandoned: OnceLock<Abandoned>,
+    /// How many freezes had to wait for a group to be published.
+    #[cfg(test)]
+    publish_waits: std::sync::atomic::AtomicUsize,
 }
 
 /// What the thread that applies decides with; a freeze happens between two of its groups.
@@ -157,6 +160,8 @@ impl View {
             maintenance: Mutex::new(maintenance),
             closing: AtomicBool::new(false),
             abandoned: OnceLock::new(),
+            #[cfg(test)]
+            publish_waits: std::sync::atomic::AtomicUsize::new(0),
             options,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -309,6 +314,12 @@ impl View {
     /// Whether checkpoints outlive the process.
     pub fn is_persistent(&self) -> bool {
         self.shared.store.is_persistent()
+    }
+
+    /// How many checkpoints had to wait for a group to be published: where nothing runs beside them, none has to.
+    #[cfg(test)]
+    pub fn publish_waits(&self) -> usize {
+        self.shared.publish_waits.load(Ordering::Acquire)
     }
 
     #[cfg(test)]
