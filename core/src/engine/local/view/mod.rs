@@ -183,7 +183,7 @@ impl View {
                 active.insert(hash, key.clone(), sequence, value.cloned());
                 // Behind the memtable: `RecordCache::fill` rests on this order.
                 if !shared.options.has(Planted::CacheNotTold) {
-                    shared.cache.rewrite(key, value, sequence);
+                    shared.cache.rewrite(hash, key, value, sequence);
                 }
             }
             writer.applied = sequence;

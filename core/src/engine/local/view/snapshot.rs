@@ -52,10 +52,10 @@ impl Snapshot for ViewSnapshot {
 pub(super) fn get(shared: &Shared, tables: &Tables, at: Sequence, key: &[u8]) -> StoreResult<Option<Versioned>> {
     // Before the cache too: it was filled from a store that may have been found wrong since.
     let store = shared.sound_store()?;
-    if let Some(state) = shared.cache.get(key, at) {
+    let hash = key_hash(key);
+    if let Some(state) = shared.cache.get(hash, key, at) {
         return Ok(Some(state));
     }
-    let hash = key_hash(key);
     let version = tables.newest_first().find_map(|table| table.get(hash, key, at));
     let state = match version {
         Some((sequence, value)) => value.map(|value| Versioned { value, sequence }),
@@ -64,7 +64,7 @@ pub(super) fn get(shared: &Shared, tables: &Tables, at: Sequence, key: &[u8]) ->
     if let Some(state) = &state {
         // Newest means: no freeze since the snapshot, so that every later version is in `active`
         // (and no drain has begun), and `active` has none.
-        shared.cache.fill(key, state, || {
+        shared.cache.fill(hash, key, state, || {
             shared.is_current(tables) && tables.active.get(hash, key, Sequence::MAX).is_none_or(|newest| newest.0 <= at)
         });
     }
