@@ -1,8 +1,10 @@
 //! Engine time: milliseconds that never go back, whatever happens to the wall clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use parking_lot::Mutex;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::env::Clock;
 
@@ -17,17 +19,32 @@ const MAX_DRIFT_MS: i64 = 5_000;
 #[derive(Debug)]
 pub struct EngineTime {
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    /// Replaced while `last` is locked; who only asks for the time borrows it and writes nothing that others see.
+    course: ArcSwap<Course>,
+    last: Mutex<Moment>,
+    /// The millisecond of `last`, for those who do not lock it.
+    last_ms: AtomicI64,
 }
 
-#[derive(Debug)]
-struct State {
+/// How engine time goes until the next comparison.
+#[derive(Clone, Copy, Debug)]
+struct Course {
     /// Engine time when the boot clock read `boot`.
     ms: i64,
     boot: u64,
     /// What the wall clock was ahead then; spread over the next [`COMPARE_MS`].
     drift: i64,
-    last: Moment,
+}
+
+impl Course {
+    /// Engine time when the boot clock reads `boot`, and whether a comparison is due then.
+    fn at(&self, boot: u64) -> (i64, bool) {
+        let elapsed = boot.saturating_sub(self.boot);
+        let spread = i64::try_from(elapsed.min(COMPARE_MS)).unwrap_or(i64::MAX);
+        let slewed = self.drift * spread / COMPARE_MS.cast_signed();
+        let now = self.ms.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX)).saturating_add(slewed);
+        (now, elapsed >= COMPARE_MS)
+    }
 }
 
 impl EngineTime {
@@ -36,43 +53,43 @@ impl EngineTime {
         // A record does not say which place within its millisecond it had, so that millisecond is used up:
         // otherwise a document could come before older ones in creation order.
         let ms = clock.wall_ms().max(newest.saturating_add(1));
-        let state = State { ms, boot: clock.boot_ms(), drift: 0, last: Moment { ms, tick: 0 } };
-        Self { clock, state: Mutex::new(state) }
+        let course = ArcSwap::from_pointee(Course { ms, boot: clock.boot_ms(), drift: 0 });
+        Self { clock, course, last: Mutex::new(Moment { ms, tick: 0 }), last_ms: AtomicI64::new(ms) }
     }
 
     /// Engine time now.
     pub fn now(&self) -> i64 {
-        let mut state = self.state.lock();
-        self.advance(&mut state).max(state.last.ms)
+        let (now, is_due) = self.course.load().at(self.clock.boot_ms());
+        let now = if is_due { self.advance(&self.last.lock()) } else { now };
+        now.max(self.last_ms.load(Ordering::Acquire))
     }
 
     /// A moment of its own for one operation, behind every one before.
     pub fn draw(&self) -> Moment {
-        let mut state = self.state.lock();
-        let ms = self.advance(&mut state);
-        let last = state.last;
-        state.last = if ms > last.ms {
+        let mut last = self.last.lock();
+        let ms = self.advance(&last);
+        *last = if ms > last.ms {
             Moment { ms, tick: 0 }
         } else if last.tick < u16::MAX {
             Moment { ms: last.ms, tick: last.tick + 1 }
         } else {
             Moment { ms: last.ms + 1, tick: 0 }
         };
-        state.last
+        self.last_ms.store(last.ms, Ordering::Release);
+        *last
     }
 
-    fn advance(&self, state: &mut State) -> i64 {
-        let elapsed = self.clock.boot_ms().saturating_sub(state.boot);
-        let spread = i64::try_from(elapsed.min(COMPARE_MS)).unwrap_or(i64::MAX);
-        let slewed = state.drift * spread / COMPARE_MS.cast_signed();
-        let now = state.ms.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX)).saturating_add(slewed);
-        if elapsed >= COMPARE_MS {
+    /// Engine time now, on a new course where a comparison is due; one thread at a time, see `course`.
+    fn advance(&self, _one_at_a_time: &MutexGuard<'_, Moment>) -> i64 {
+        let boot = self.clock.boot_ms();
+        let (now, is_due) = self.course.load().at(boot);
+        if is_due {
             let ahead = self.clock.wall_ms().saturating_sub(now);
             if ahead.abs() > MAX_DRIFT_MS {
                 tracing::warn!(ahead_ms = ahead, "the wall clock was moved; leases and order keep to engine time");
             }
             let drift = if ahead.abs() <= MAX_DRIFT_MS { ahead } else { 0 };
-            *state = State { ms: now, boot: state.boot + elapsed, drift, last: state.last };
+            self.course.store(Arc::new(Course { ms: now, boot, drift }));
         }
         now
     }
@@ -130,5 +147,8 @@ mod tests {
         let moments: Vec<Moment> = (0..70_000).map(|_| time.draw()).collect();
         assert!(moments.windows(2).all(|pair| pair[0] < pair[1] && pair[0].to_bytes() < pair[1].to_bytes()));
         assert_eq!(Moment::from_bytes(moments[69_999].to_bytes()), moments[69_999]);
+        // The moments ran ahead of the clock: who asks for the time must not get one before them.
+        assert_eq!(time.now(), moments[69_999].ms);
+        assert!(time.now() > 1_000_000);
     }
 }

@@ -246,7 +246,7 @@ fn add_documents(tx: &mut Transaction<'_>, scope: Scope<'_>, index: &Index, plac
             let stored = stored.ok_or_else(damaged)?;
             read += stored.value.len();
             let place = place[..size_of::<keys::Place>()].try_into().expect("an id was found behind the place");
-            let found = collection::Found::decode(&stored)?;
+            let found = collection::Found::decode(stored)?;
             match add_document(tx, scope, index, Member { id, place: &place }, &found) {
                 Ok(None) => added += 1,
                 Ok(Some(failure)) if !missing => return Ok(Step::Failed(failure)),

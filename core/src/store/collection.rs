@@ -143,7 +143,7 @@ pub fn get_many(tx: &mut Transaction<'_>, name: &CollectionName, ids: &[String])
     let mut entries = Vec::with_capacity(ids.len());
     let mut bytes = 0;
     for (id, stored) in ids.iter().zip(found) {
-        let living = stored.as_ref().map(Found::decode).transpose()?;
+        let living = stored.map(Found::decode).transpose()?;
         let living = living.filter(|found| !found.envelope.is_expired(tx.now()));
         bytes += living.as_ref().map_or(0, |found| found.envelope.document.len());
         entries.push(living.map(|found| found.into_entry(id)));
@@ -164,8 +164,8 @@ pub fn count(tx: &mut Transaction<'_>, name: &CollectionName) -> Run<Answer> {
 
 impl Found {
     /// The document in a stored value.
-    pub fn decode(stored: &Versioned) -> Result<Self> {
-        Ok(Self { envelope: Envelope::decode(&stored.value)?, version: stored.sequence })
+    pub fn decode(stored: Versioned) -> Result<Self> {
+        Ok(Self { envelope: Envelope::decode(stored.value)?, version: stored.sequence })
     }
 
     /// The document as callers see it.
@@ -177,7 +177,7 @@ impl Found {
 /// The document `id` of the collection with this number, expired or not.
 pub fn find(tx: &mut Transaction<'_>, collection: u32, id: &str) -> Run<Option<Found>> {
     let stored = tx.get(&document_key(collection, id))?;
-    Ok(stored.as_ref().map(Found::decode).transpose()?)
+    Ok(stored.map(Found::decode).transpose()?)
 }
 
 /// Removes a document whose time has ended.

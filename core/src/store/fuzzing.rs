@@ -35,7 +35,7 @@ pub fn document(bytes: &[u8]) {
             Document::parse(named.text().to_owned()).expect("a document with an id is one");
         }
     }
-    if let Ok(envelope) = Envelope::decode(&shared) {
+    if let Ok(envelope) = Envelope::decode(shared.clone()) {
         assert_eq!(envelope.encode(), shared, "a stored document has one form");
     }
 }

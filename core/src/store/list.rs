@@ -115,7 +115,7 @@ fn gather(
             if gathered.is_full(limit) {
                 break;
             }
-            let living = stored.as_ref().map(Found::decode).transpose()?;
+            let living = stored.map(Found::decode).transpose()?;
             if let Some(living) = living.filter(|found| !found.envelope.is_expired(tx.now())) {
                 let bytes = living.envelope.document.len();
                 if !gathered.entries.is_empty() && gathered.bytes + bytes > MAX_PAGE_BYTES {

@@ -119,5 +119,5 @@ fn damaged() -> Error {
 /// # Errors
 /// `Damaged` when these are not the bytes of a document.
 pub fn stored_document(bytes: &Bytes) -> Result<Document> {
-    Ok(envelope::Envelope::decode(bytes)?.document)
+    Ok(envelope::Envelope::decode(bytes.clone())?.document)
 }

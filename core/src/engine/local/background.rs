@@ -149,7 +149,7 @@ pub(super) fn replace_view(shared: &Shared, end: &End) -> Result<()> {
     let go_on = &mut |_| if end.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let kind = shared.options.view_kind;
     let view = opening::rebuild(&shared.log, &shared.directory, kind, &shared.view_options, go_on)?;
-    *shared.view.write() = view;
+    shared.view.store(Arc::new(view));
     shared.rebuilding.store(false, Ordering::Release);
     tracing::info!("the view was rebuilt from the log");
     Ok(())

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::engine::{
     Committed, CommittedRecord, Durability, Engine, Group, Growth, MAX_PAGE_BYTES, Sequence, Snapshot,
@@ -41,7 +42,7 @@ struct Shared {
     view_options: ViewOptions,
     env: Env,
     /// Replaced as a whole when the view had to be abandoned.
-    view: RwLock<View>,
+    view: ArcSwap<View>,
     /// The newest operation that reads show. The log knows a group a moment earlier: whoever learns of a
     /// change must find it when it reads.
     shown: AtomicU64,
@@ -88,8 +89,8 @@ impl Shared {
         Ok(())
     }
 
-    fn view(&self) -> View {
-        self.view.read().clone()
+    fn view(&self) -> Arc<View> {
+        self.view.load_full()
     }
 }
 
@@ -113,7 +114,7 @@ impl Engine for LocalEngine {
 
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
         self.shared.check_open()?;
-        Ok(self.shared.view.read().snapshot())
+        Ok(View::snapshot_of(self.shared.view.load()))
     }
 
     fn newest(&self) -> (Sequence, i64) {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::engine::{Durability, KeyValue, Record, Sequence};
 use crate::env::{Env, allocator};
@@ -84,7 +85,7 @@ pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shar
         options,
         view_options,
         env,
-        view: RwLock::new(shared_view),
+        view: ArcSwap::from_pointee(shared_view),
         shown,
         writing: Mutex::new(()),
         rebuilding: AtomicBool::new(false),

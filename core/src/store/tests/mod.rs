@@ -206,7 +206,7 @@ impl Partition {
                 documents += 1;
                 take(key.clone());
                 let id = std::str::from_utf8(&key[prefix.len()..]).unwrap();
-                let envelope = Envelope::decode(&stored.value).unwrap();
+                let envelope = Envelope::decode(stored.value.clone()).unwrap();
                 let fields = envelope.document.fields();
                 assert_eq!(fields["id"], id);
                 assert!(take(keys::order(catalog.number, &envelope.place, id)).value.is_empty());

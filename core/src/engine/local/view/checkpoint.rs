@@ -250,15 +250,12 @@ impl Shared {
     }
 
     fn replace_tables(&self, writer: &mut Writer, active: Arc<Memtable>, frozen: Option<Arc<Memtable>>) {
-        let mut current = self.current.write();
-        let generation = current.generation + 1;
-        // Before the list is in use: see `is_current`.
-        self.generation.store(generation, Ordering::Release);
+        // Nobody else replaces it: the writer's lock is held.
+        let generation = self.current.load().generation + 1;
         let (tables, ended) = Tables::new(active, frozen, generation);
-        let before = mem::replace(&mut *current, tables);
-        drop(current);
-        // Outside the lock: the last holder of a memtable frees it, which takes a while.
-        drop(before);
+        // Before the list is in use: see `is_current` and `reading`.
+        self.generation.store(generation, Ordering::Release);
+        self.current.store(tables);
         writer.ended.push(ended);
     }
 

@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::{Condvar, Mutex};
 
 use self::cache::RecordCache;
 use self::checkpoint::Maintenance;
@@ -70,8 +71,9 @@ struct Shared {
     store: Box<dyn Ordered>,
     cache: RecordCache,
     gaps: Gaps,
-    /// Readers take the list and the published sequence together under this lock.
-    current: RwLock<Arc<Tables>>,
+    /// Readers borrow it and write nothing that other readers see: not even a count, which the writer adds for those
+    /// who still read when it replaces the list.
+    current: ArcSwap<Tables>,
     generation: AtomicU64,
     published: AtomicU64,
     /// How much of its memtable the drain that is under way has written, in parts of [`DRAIN_PARTS`]; 0 while it has not
@@ -143,7 +145,7 @@ impl View {
             store,
             cache: RecordCache::new(options.cache_bytes),
             gaps: Gaps::new(at),
-            current: RwLock::new(tables),
+            current: ArcSwap::new(tables),
             generation: AtomicU64::new(0),
             published: AtomicU64::new(at),
             drained: AtomicUsize::new(0),
@@ -193,7 +195,7 @@ impl View {
                 active.insert(hash, key.clone(), sequence, value.cloned());
                 // Behind the memtable: `RecordCache::fill` rests on this order.
                 if !shared.options.has(Planted::CacheNotTold) {
-                    shared.cache.rewrite(key, value, sequence);
+                    shared.cache.rewrite(hash, key, value, sequence);
                 }
             }
             writer.applied = sequence;
@@ -231,10 +233,16 @@ impl View {
         self.shared.published.load(Ordering::Acquire)
     }
 
-    /// The newest published state. Hold it for one call or page: checkpoints wait for it.
+    /// The newest published state of `view`. Hold it for one call or page: checkpoints wait for it.
+    pub fn snapshot_of(view: Guard<Arc<Self>>) -> Arc<dyn Snapshot> {
+        let (tables, sequence) = view.shared.reading();
+        Arc::new(ViewSnapshot::new(view, tables, sequence))
+    }
+
+    #[cfg(test)]
+    /// The newest published state.
     pub fn snapshot(&self) -> Arc<dyn Snapshot> {
-        let (tables, sequence) = self.shared.reading();
-        Arc::new(ViewSnapshot::new(Arc::clone(&self.shared), tables, sequence))
+        Self::snapshot_of(Guard::from_inner(Arc::new(self.clone())))
     }
 
     /// The newest published value of `key`.
@@ -251,12 +259,12 @@ impl View {
 
     /// What the memtables hold, which the next drains bring into the store.
     pub fn undrained_bytes(&self) -> usize {
-        self.shared.current.read().newest_first().map(Memtable::bytes).sum()
+        self.shared.current.load().newest_first().map(Memtable::bytes).sum()
     }
 
     /// Whether the active memtable is full enough to drain it, whatever else waits to be drained.
     pub fn is_filling(&self) -> bool {
-        self.shared.current.read().active.bytes() >= self.shared.options.due_bytes()
+        self.shared.current.load().active.bytes() >= self.shared.options.due_bytes()
     }
 
     /// Waits until a checkpoint is due, at most `within`, or until `given_up`, which [`View::wake`] has looked
@@ -325,8 +333,7 @@ impl View {
     #[cfg(test)]
     /// Bytes in the memtables, about.
     pub fn memtable_bytes(&self) -> usize {
-        let tables = Arc::clone(&self.shared.current.read());
-        tables.newest_first().map(Memtable::bytes).sum()
+        self.shared.current.load().newest_first().map(Memtable::bytes).sum()
     }
 
     #[cfg(test)]
@@ -358,19 +365,32 @@ impl View {
 
 impl Shared {
     fn active(&self) -> Arc<Memtable> {
-        Arc::clone(&self.current.read().active)
+        Arc::clone(&self.current.load().active)
     }
 
     /// A list and the newest sequence that it answers for.
-    fn reading(&self) -> (Arc<Tables>, Sequence) {
-        let current = self.current.read();
-        // Under the lock: otherwise a freeze and a drain could come between the two, and the list
-        // would lack the memtable that hides what the drain writes.
-        let sequence = self.published.load(Ordering::Acquire);
-        let tables = Arc::clone(&current);
-        drop(current);
+    fn reading(&self) -> (Guard<Arc<Tables>>, Sequence) {
+        self.reading_with(|| ())
+    }
+
+    /// As [`Shared::reading`]; `between` runs where another thread might come in between.
+    fn reading_with(&self, mut between: impl FnMut()) -> (Guard<Arc<Tables>>, Sequence) {
+        loop {
+            let tables = self.current.load();
+            between();
+            let sequence = self.published();
+            // A freeze may have come between the two: the list would lack the memtable with what was published since.
+            // One comes with every checkpoint at most, so nobody looks often.
+            if self.generation.load(Ordering::Acquire) == tables.generation {
+                return (tables, sequence);
+            }
+        }
+    }
+
+    /// The newest sequence that readers see.
+    fn published(&self) -> Sequence {
         let ahead = self.options.has(Planted::ReadUnpublished);
-        (tables, if ahead { Sequence::MAX >> 1 } else { sequence })
+        if ahead { Sequence::MAX >> 1 } else { self.published.load(Ordering::Acquire) }
     }
 
     /// Whether `tables` still takes the writes. The generation moves before the list does, so a
@@ -380,12 +400,12 @@ impl Shared {
     }
 
     fn checkpoint_due(&self) -> bool {
-        let tables = self.current.read();
+        let tables = self.current.load();
         tables.frozen.is_some() || tables.active.bytes() >= self.options.due_bytes()
     }
 
     fn has_room(&self) -> bool {
-        self.current.read().active.bytes() < self.room()
+        self.current.load().active.bytes() < self.room()
     }
 
     /// How many bytes the active memtable may hold before writers wait: all of them, and beside a drain one half and as

@@ -6,7 +6,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use super::faults::Faulty;
 use super::*;
-use crate::engine::local::view::{checkpoint, merge};
+use crate::engine::local::view::{checkpoint, merge, snapshot};
 use crate::engine::{Direction, KeyRange, MAX_PAGE_BYTES, Snapshot};
 use crate::error::{Error, ErrorKind};
 
@@ -118,6 +118,27 @@ fn a_drain_waits_for_every_list_before_its_freeze() {
     assert_eq!(younger.get(b"k").unwrap().unwrap().value, "old");
     drop(younger);
     assert_eq!(drained(&view, &log.1), 2);
+}
+
+/// A reader takes list and sequence one after the other. With the list from before a freeze and the sequence from
+/// behind it, what was published in between would be in none of its memtables.
+#[test]
+fn a_freeze_between_the_list_and_the_sequence_hides_nothing() {
+    let (view, manifest) = (memory(impatient()), Manifest::default());
+    commit(&view, 1, vec![put(b"k", b"old")]);
+    let mut looks = 0;
+    let (tables, sequence) = view.shared.reading_with(|| {
+        looks += 1;
+        if looks == 1 {
+            assert_eq!(view.checkpoint(&manifest).unwrap(), Checkpoint::Postponed, "the reader's list is waited for");
+            commit(&view, 2, vec![put(b"k", b"new")]);
+        }
+    });
+    let found = snapshot::get(&view.shared, &tables, sequence, b"k").unwrap().unwrap();
+    assert_eq!((found.value, found.sequence, sequence), (Bytes::from_static(b"new"), 2, 2));
+    assert_eq!(looks, 2);
+    drop(tables);
+    assert_eq!(drained(&view, &manifest), 1);
 }
 
 /// A freeze between apply and publish would drain versions that a crash of the owner takes back.
