@@ -207,10 +207,12 @@ impl Tasks {
         })
     }
 
-    /// Sets a schedule; one of the same name is replaced.
+    /// Sets a schedule; one of the same name is replaced. Where its times stay the same, what it has missed is still made up
+    /// for as its misfire rule says.
     ///
     /// # Errors
-    /// `InvalidInput` for what is no cron expression or time zone, and one that never fires.
+    /// `InvalidInput` for what is no cron expression or time zone, and one that never fires; `TooLarge` for parameters of
+    /// more than 512 KiB.
     pub fn put_schedule(&self, schedule: Schedule) -> Pending<ScheduleInfo> {
         call!(self, TaskOperation::PutSchedule(Box::new(schedule)), TaskAnswer::Schedule(info) => *info)
     }

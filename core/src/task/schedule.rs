@@ -123,7 +123,8 @@ pub fn fire_due(tx: &mut Transaction<'_>) -> Run<bool> {
         }
         let (at, name) = keys::split_slot(&entry.key).ok_or_else(damaged)?;
         match load(tx, name)?.filter(|stored| stored.next == Some(at)) {
-            Some(stored) if firings > 0 && !has_room(tx, &stored) => return Ok(true),
+            // Also one that only rests, or leaves its slots out, is written with all its parameters.
+            Some(stored) if tx.written() > 0 && !has_room(tx, &stored) => return Ok(true),
             Some(stored) => firings += fire(tx, stored, at, now, FIRINGS - firings)?,
             None => tx.delete(entry.key.clone())?,
         }

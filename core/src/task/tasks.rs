@@ -289,6 +289,7 @@ fn from_cursor((range, place): &(usize, Vec<u8>), all: &KeyRange) -> Option<(i64
 /// Cancels some of what waits or is delayed.
 pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
     let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::More(false)) };
+    let mut left = limits::MAX_TASKS;
     for state in [TaskState::Waiting, TaskState::Delayed] {
         loop {
             let range = match state {
@@ -300,11 +301,12 @@ pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
                 break;
             }
             for entry in &found {
-                if tx.written() >= STEP_BYTES {
+                if left == 0 || tx.written() >= STEP_BYTES {
                     return Ok(TaskAnswer::More(true));
                 }
                 let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
                 cancel(tx, id)?;
+                left -= 1;
             }
         }
     }

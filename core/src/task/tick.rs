@@ -18,7 +18,7 @@ use super::{damaged, era, keys, schedule, tasks, work};
 
 /// One step takes back at most so many tasks,
 const LEASES: usize = 256;
-/// and forgets at most so many.
+/// and forgets at most so many, of all states: each is up to five keys, of which an operation writes not any number.
 const FORGOTTEN: usize = 1_000;
 /// A step ends once it has written this much.
 const STEP_BYTES: usize = 256 << 10;
@@ -58,9 +58,11 @@ pub fn tick(tx: &mut Transaction<'_>, queue: Option<&str>, since: i64) -> Run<Ta
     }
     let due = promote(tx, queue.number, since)?;
     let leases = end_leases(tx, &queue, since)?;
-    let mut kept_too_long = false;
+    let (mut kept_too_long, mut most) = (false, FORGOTTEN);
     for state in [TaskState::Completed, TaskState::Failed, TaskState::Cancelled] {
-        kept_too_long |= tx.written() >= STEP_BYTES || forget(tx, &queue, state)?;
+        let forgotten = if tx.written() >= STEP_BYTES { None } else { forget(tx, &queue, state, most)? };
+        kept_too_long |= forgotten.is_none();
+        most -= forgotten.unwrap_or(most);
     }
     Ok(TaskAnswer::More(due || leases || kept_too_long))
 }
@@ -95,16 +97,23 @@ fn ended(queue: &Queue, since: i64, now: i64) -> KeyRange {
 }
 
 fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> {
-    let range = ended(queue, since, tx.now());
-    let era = era::load(tx)?;
-    let found = tx.scan(&range, Direction::Forward, LEASES)?;
-    for entry in &found {
-        if tx.written() >= STEP_BYTES {
+    let mut rest = ended(queue, since, tx.now());
+    let (era, before) = (era::load(tx)?, tx.written());
+    loop {
+        let found = tx.scan(&rest, Direction::Forward, LEASES)?;
+        for entry in &found {
+            if tx.written() >= STEP_BYTES {
+                return Ok(true);
+            }
+            readable(end_lease(tx, &entry.key, &era), queue.number)?;
+        }
+        let Some(last) = found.last().filter(|_| found.len() == LEASES) else { return Ok(false) };
+        if tx.written() > before {
             return Ok(true);
         }
-        readable(end_lease(tx, &entry.key, &era), queue.number)?;
+        // None of them can be read: the next step would find the same.
+        rest.start = front::behind(&last.key);
     }
-    Ok(found.len() == LEASES)
 }
 
 /// What was found out about one task; none about one that cannot be read, which must not keep the others from coming back.
@@ -193,14 +202,14 @@ fn surplus(tx: &mut Transaction<'_>, queue: &Queue, state: TaskState) -> Run<usi
     Ok(found.iter().filter_map(|entry| keys::split_entry(&entry.key)).take_while(|(at, _)| old(*at)).count())
 }
 
-/// Forgets tasks of a state that were kept long enough; whether there are more.
-fn forget(tx: &mut Transaction<'_>, queue: &Queue, state: TaskState) -> Run<bool> {
+/// Forgets tasks of a state that were kept long enough, at most `most`; how many, and none where there may be more.
+fn forget(tx: &mut Transaction<'_>, queue: &Queue, state: TaskState, most: usize) -> Run<Option<usize>> {
     let surplus = surplus(tx, queue, state)?;
-    if surplus == 0 {
-        return Ok(false);
+    if surplus == 0 || most == 0 {
+        return Ok((surplus == 0).then_some(0));
     }
     let range = kept(tx, queue.number, state)?;
-    let found = tx.scan(&range, Direction::Forward, surplus.min(FORGOTTEN))?;
+    let found = tx.scan(&range, Direction::Forward, surplus.min(most))?;
     for entry in &found {
         let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
         place::forget(tx, queue.number, state, entry, id)?;
@@ -210,5 +219,5 @@ fn forget(tx: &mut Transaction<'_>, queue: &Queue, state: TaskState) -> Run<bool
     if let Some(last) = found.last() {
         tx.put(keys::trimmed(queue.number, state), front::behind(&last.key))?;
     }
-    Ok(surplus > FORGOTTEN || found.len() == FORGOTTEN)
+    Ok((found.is_empty() || surplus <= most && found.len() < most).then_some(found.len()))
 }

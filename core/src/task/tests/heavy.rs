@@ -165,3 +165,55 @@ fn firings_that_weigh_much_come_in_steps() {
         bench.check_all();
     }
 }
+
+/// A schedule is written with its parameters also where it leaves its slots out, or comes to rest: many of them together
+/// were refused for ever.
+#[test]
+fn schedules_that_fire_nothing_come_in_steps_too() {
+    let mut bench = Bench::fast();
+    for number in 0..4 {
+        put(&mut bench, &number.to_string(), Misfire::Skip, 400_000);
+    }
+    bench.wait(40 * 60_000 + 59_000);
+    bench.tick();
+    let TaskAnswer::Schedules(all) = bench.call(&TaskOperation::Schedules).unwrap() else { panic!("schedules") };
+    assert!(all.len() == 4 && all.iter().all(|info| info.next_at > Some(bench.now())), "{all:?}");
+    bench.check_all();
+}
+
+/// An operation writes 10 000 keys at most, and small tasks are many keys in few bytes: all that was kept too long at once,
+/// say while the database was closed for days, must go in steps.
+#[test]
+fn small_tasks_are_forgotten_and_cancelled_in_steps() {
+    let mut bench = Bench::fast();
+    let settings = QueueSettings { keep_count: 10_000, ..QueueSettings::default() };
+    bench.call(&TaskOperation::Configure { queue: "mail".into(), settings }).unwrap();
+    let enqueue = |bench: &mut Bench, number: usize| {
+        let params = Json::parse(format!("\"{}\"", "p".repeat(1_100))).unwrap();
+        let unique = Some(number.to_string());
+        bench.enqueue(NewTask { unique, ..NewTask::new("mail", params) }).task.id
+    };
+    for number in 0..1_000 {
+        enqueue(&mut bench, number);
+    }
+    let claimed = claim_all(&mut bench);
+    for some in claimed.chunks(100) {
+        let outcome = || Outcome::Completed { result: Json::null() };
+        let reports = some.iter().map(|claimed| Report { lease: claimed.lease, outcome: outcome() }).collect();
+        bench.work(Work { reports, ..Work::default() });
+    }
+    for number in 0..1_600 {
+        enqueue(&mut bench, number);
+    }
+    let drain = TaskOperation::Drain { queue: "mail".into() };
+    let mut steps = 1;
+    while let TaskAnswer::More(true) = bench.call(&drain).unwrap() {
+        steps += 1;
+    }
+    assert!(steps > 1 && bench.queue().cancelled == 1_600, "steps={steps}");
+    bench.wait(366 * 24 * 3_600_000);
+    bench.tick();
+    let info = bench.queue();
+    assert_eq!((info.completed, info.cancelled), (0, 0));
+    bench.check_all();
+}

@@ -357,8 +357,9 @@ impl Loop {
                 state.sending = reports.len();
                 let free = self.shared.options.concurrency.saturating_sub(state.slots);
                 let free = if state.stopping { 0 } else { free };
-                // Beside outcomes a claim costs no record of its own.
-                let claim = if self.promising || !reports.is_empty() { free } else { 0 };
+                // Beside outcomes a claim costs no record of its own. A single one goes alone once it was refused in company.
+                let alone = self.most == 1 && !reports.is_empty();
+                let claim = if !alone && (self.promising || !reports.is_empty()) { free } else { 0 };
                 state.claiming = claim > 0;
                 (reports, free, claim)
             };
@@ -398,7 +399,7 @@ impl Loop {
                 shared.take_in(worked.claimed, asked_at);
                 true
             }
-            Err(error) => self.put_off(reports, &error),
+            Err(error) => self.put_off(reports, claim > 0, &error),
         };
         // Behind what was taken in or kept for later: whoever stops the worker waits until there is none of it.
         let mut state = self.shared.state.lock();
@@ -409,18 +410,19 @@ impl Loop {
     }
 
     /// Keeps outcomes for later where that may help; false once the database is closed.
-    fn put_off(&mut self, reports: Vec<Outgoing>, error: &Error) -> bool {
+    fn put_off(&mut self, reports: Vec<Outgoing>, claimed: bool, error: &Error) -> bool {
         let shared = &self.shared;
         let lasting = matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge | ErrorKind::Internal);
         let closed = error.kind() == ErrorKind::Closed;
-        if lasting && reports.len() > 1 {
-            // Too much together, or because of one of them: the others must not go with it.
-            self.most = reports.len() / 2;
+        if lasting && (reports.len() > 1 || claimed && !reports.is_empty()) {
+            // Too much together, or because of one of them or of the claim: the others must not go with it.
+            self.most = (reports.len() / 2).max(1);
             let mut state = shared.state.lock();
             reports.into_iter().rev().for_each(|outgoing| state.reports.push_front(outgoing));
             return true;
         }
         tracing::warn!(%error, outcomes = reports.len(), "a worker could not report or claim");
+        let mut replaced = false;
         for outgoing in reports.into_iter().rev() {
             if lasting || closed {
                 if let Some(sender) = outgoing.verdict {
@@ -428,13 +430,15 @@ impl Loop {
                 }
                 if let Some(failed) = refused(&outgoing.report, error).filter(|_| lasting) {
                     shared.state.lock().reports.push_front(Outgoing { report: failed, verdict: None });
+                    replaced = true;
                 }
             } else {
                 // It is tried again until it is accepted, or stale because its lease has ended.
                 shared.state.lock().reports.push_front(outgoing);
             }
         }
-        if !closed {
+        // What takes a result's place goes at once: the leases of those behind it end.
+        if !closed && !replaced {
             shared.bell.wait(PAUSE);
         }
         !closed

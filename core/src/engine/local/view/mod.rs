@@ -90,7 +90,7 @@ struct Shared {
     abandoned: OnceLock<Abandoned>,
     /// How many freezes had to wait for a group to be published.
     #[cfg(test)]
-    publish_waits: std::sync::atomic::AtomicUsize,
+    publish_waits: AtomicUsize,
 }
 
 /// What the thread that applies decides with; a freeze happens between two of its groups.
@@ -163,7 +163,7 @@ impl View {
             closing: AtomicBool::new(false),
             abandoned: OnceLock::new(),
             #[cfg(test)]
-            publish_waits: std::sync::atomic::AtomicUsize::new(0),
+            publish_waits: AtomicUsize::new(0),
             options,
         };
         Ok(Self { shared: Arc::new(shared) })
