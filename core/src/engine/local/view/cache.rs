@@ -6,7 +6,7 @@
 //! newer says nothing to that snapshot, which asks the memtables instead.
 //!
 //! Entries are found by the hash of their key, and key and value lie side by side: a read touches one place in memory
-//! instead of three. Of two keys with one hash the later one takes the place, and the other is read from below.
+//! instead of three. Of two keys with one hash the one written later takes the place, and the other is read from below.
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::time::Duration;
@@ -130,9 +130,7 @@ impl RecordCache {
     /// takes the place away (`rewrite` comes after the memtable), so that the insertion finds it gone.
     pub fn fill(&self, hash: u64, key: &[u8], state: &Versioned, is_newest: impl FnOnce() -> bool) {
         let Some(entries) = self.entries.as_ref().filter(|_| state.value.len() <= self.largest) else { return };
-        self.fills.fetch_add(1, Ordering::AcqRel);
-        // Before the question: see `rewrite`.
-        fence(Ordering::SeqCst);
+        let _under_way = Filling::begin(&self.fills);
         // Another reader that fills at this moment does it for both; waiting would gain nothing.
         if let GuardResult::Guard(place) = entries.get_value_or_guard(&hash, Some(Duration::ZERO))
             && is_newest()
@@ -140,7 +138,24 @@ impl RecordCache {
             // A refusal means that a newer version came in between.
             let _ = place.insert(Kept::new(key, &state.value, state.sequence));
         }
-        self.fills.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Counted among the fills that are under way, until it is dropped.
+struct Filling<'a>(&'a AtomicUsize);
+
+impl<'a> Filling<'a> {
+    fn begin(fills: &'a AtomicUsize) -> Self {
+        fills.fetch_add(1, Ordering::AcqRel);
+        // Before the question whether it is the newest: see `RecordCache::rewrite`.
+        fence(Ordering::SeqCst);
+        Self(fills)
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -384,6 +384,8 @@ impl Shared {
             if self.generation.load(Ordering::Acquire) == tables.generation {
                 return (tables, sequence);
             }
+            // Whoever freezes may have lost the processor between the two stores.
+            std::thread::yield_now();
         }
     }
 
