@@ -155,10 +155,6 @@ def run(directory: Path, accounts: Path, node: str, count: int, seed: int) -> No
                     break
                 assert time.monotonic() - begun < WITHIN, f"stuck: {queue}"
                 time.sleep(PAUSE)
-                # Nobody is killed once all tasks were taken: each new owner gives living workers their time once more, so
-                # owners who die faster than a lease ends would keep those of the dead for as long as that goes on.
-                if added >= count and queue["waiting"] + queue["delayed"] == 0:
-                    continue
                 owner = owner_of(directory, fleet)
                 # Any of them, and every other time the one that owns the directory.
                 name = owner if owner and chance.random() < 0.5 else chance.choice(list(fleet.commands))

@@ -31,8 +31,8 @@ pub struct Held {
     pub token: Token,
     /// When it ends.
     pub expires: i64,
-    /// How long it was given for.
-    pub lease_ms: u64,
+    /// How much it gains at an opening: as much as was asked for, and nothing once it has gained, until it is renewed.
+    pub gain_ms: u64,
     /// The handle that its worker lives on; 0 where it has none.
     pub instance: u64,
 }

@@ -97,24 +97,36 @@ pub fn claim(mut record: Record, grant: &Grant<'_>, now: i64) -> Record {
     record.started = Some(now);
     record.progress = None;
     record.worker = (!grant.worker.is_empty()).then(|| grant.worker.to_owned());
-    record.lease = Some(Held { token: grant.token, expires, lease_ms: grant.lease_ms, instance: grant.instance });
+    record.lease = Some(Held { token: grant.token, expires, gain_ms: grant.lease_ms, instance: grant.instance });
     record
 }
 
 /// When the lease of an active task ends. At an opening leases gain their time once more, because their workers could not
-/// renew meanwhile; those of the owner before ended with it.
+/// renew meanwhile; those of the owner before ended with it. What was not renewed since gains nothing at the next one:
+/// otherwise owners who die faster than a lease ends would keep the tasks of dead workers for as long as that goes on.
 pub fn lease_end(held: &Held, era: &Era) -> i64 {
     if planted::is(Planted::LeaseOnWallClock) {
         return held.expires.saturating_sub(planted::wall_ahead());
     }
-    let begun = held.expires.saturating_sub_unsigned(held.lease_ms);
-    if begun > era.opened {
+    let begun = held.expires.saturating_sub_unsigned(held.gain_ms);
+    if begun > era.opened && held.gain_ms > 0 {
         return held.expires;
     }
     if held.instance != 0 && held.instance == era.dead {
         return held.expires.min(era.opened);
     }
-    held.expires.max(era.opened.saturating_add_unsigned(held.lease_ms))
+    held.expires.max(era.opened.saturating_add_unsigned(held.gain_ms))
+}
+
+/// The task with its lease as the era has it.
+pub fn prolong(mut record: Record, era: &Era) -> Record {
+    if let Some(held) = &mut record.lease {
+        let end = lease_end(held, era);
+        if end > held.expires {
+            (held.expires, held.gain_ms) = (end, 0);
+        }
+    }
+    record
 }
 
 /// The lease of `record`, if it is this one and has not ended.
@@ -134,7 +146,7 @@ pub fn renew(record: &mut Record, lease: &Lease, lease_ms: u64, era: &Era, now: 
     let era = &if planted::is(Planted::RenewAfterExpiry) { Era { opened: now, dead: 0 } } else { *era };
     let held = held(record, lease, era, now)?;
     held.expires = now.saturating_add_unsigned(lease_ms);
-    held.lease_ms = lease_ms;
+    held.gain_ms = lease_ms;
     Some(held.expires)
 }
 

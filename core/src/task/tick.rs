@@ -135,17 +135,8 @@ fn end_lease(tx: &mut Transaction<'_>, entry: &Bytes, era: &Era) -> Run<()> {
     match step::expire(old.clone(), era, tx.now()) {
         Some(new) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated)),
         // Otherwise it would stand before all others until it ends.
-        None => place::replace(tx, id, &old, &prolonged(&old, era), Told::No),
+        None => place::replace(tx, id, &old, &step::prolong(old.clone(), era), Told::No),
     }
-}
-
-/// The task with its lease as the era has it.
-fn prolonged(old: &Record, era: &Era) -> Record {
-    let mut new = old.clone();
-    if let Some(held) = &mut new.lease {
-        held.expires = step::lease_end(held, era);
-    }
-    new
 }
 
 /// Ends leases whose workers died with the owner before; whether there are more.

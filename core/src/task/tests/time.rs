@@ -122,6 +122,34 @@ fn an_era_begins_once_for_each_owner() {
     bench.check_all();
 }
 
+/// Owners who die faster than a lease ends gave living workers their time at each opening, and dead ones, too: their tasks
+/// stood still for as long as that went on. Who renews between two openings is held all the same.
+#[test]
+fn a_lease_that_is_not_renewed_gains_at_one_opening_only() {
+    let mut bench = Bench::new();
+    for _ in 0..2 {
+        bench.enqueue(mail());
+    }
+    bench.repeat(&TaskOperation::Opened { instance: 1 });
+    let (dead, living) = (bench.claim(1)[0].lease, bench.claim(1)[0].lease);
+    let begun = bench.now();
+    for instance in 2.. {
+        bench.wait(20_000);
+        bench.repeat(&TaskOperation::Opened { instance });
+        let renew = TaskOperation::Renew { leases: vec![living], lease_ms: 0 };
+        let TaskAnswer::Renewed(renewals) = bench.call(&renew).unwrap() else { panic!("not what was asked for") };
+        assert!(matches!(renewals[..], [Renewal::Held { .. }]), "{renewals:?}");
+        bench.tick();
+        bench.check_all();
+        if bench.state(dead.task) == TaskState::Waiting {
+            break;
+        }
+        assert!(bench.now() - begun < 3 * 30_000, "its lease does not end");
+    }
+    assert!(bench.now() - begun > 30_000, "it gained nothing");
+    assert_eq!(bench.complete(living), Verdict::Accepted(TaskState::Completed));
+}
+
 /// What a worker asked for last is what its lease gains at an opening.
 #[test]
 fn an_opening_prolongs_a_lease_by_what_its_renewal_said() {
