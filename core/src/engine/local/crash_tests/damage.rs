@@ -252,16 +252,17 @@ fn damage_to_the_view_never_becomes_an_answer() {
     }
 }
 
-/// Damages sled's data file, or removes a file.
+/// Damages sled's data file or the one of the blocks, or removes a file.
 fn spoil(partition: &Path, number: usize, chance: &mut StdRng) -> String {
     let view = fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path());
     let view = view.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("view-")).max().unwrap();
-    let mut data = fs::read(view.join("db")).unwrap();
+    let name = if number % 6 != 2 && chance.random() { "blocks" } else { "db" };
+    let mut data = fs::read(view.join(name)).unwrap();
     let at = chance.random_range(0..data.len());
     let story = match number % 6 {
         0 | 1 => {
             data[at] ^= 1 << chance.random_range(0..8);
-            format!("bit flipped at {at}")
+            format!("bit of {name} flipped at {at}")
         }
         // The header of one of sled's own segments.
         2 => {
@@ -272,11 +273,11 @@ fn spoil(partition: &Path, number: usize, chance: &mut StdRng) -> String {
         3 => {
             let end = data.len().min(at + 4_096);
             data[at..end].fill(0);
-            format!("zeros at {at}")
+            format!("zeros in {name} at {at}")
         }
         4 => {
             data.truncate(at);
-            format!("cut to {at}")
+            format!("{name} cut to {at}")
         }
         _ => {
             let names: Vec<_> = fs::read_dir(&view).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -289,6 +290,6 @@ fn spoil(partition: &Path, number: usize, chance: &mut StdRng) -> String {
             return format!("{} is gone", gone.display());
         }
     };
-    fs::write(view.join("db"), data).unwrap();
+    fs::write(view.join(name), data).unwrap();
     story
 }

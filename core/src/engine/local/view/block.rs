@@ -1,8 +1,10 @@
-//! How entries lie in sled: neighbours share a block, because sled's cost is one of single keys.
+//! How entries lie in the store: neighbours share a block, because what sled does costs as much for a small one as for a large.
 //!
-//! A block is `b ++ start` -> `crc32c, entries`; it holds the keys from its start up to the start of the next block. An
+//! A block has the place `b ++ start` in sled and the bytes `crc32c, entries` in the file beside it; it holds the keys
+//! from its start up to the start of the next block. An
 //! entry is `key length, body length, tag, sequence, key, body`. A value of at most [`INLINE_BYTES`] is the body;
-//! a larger one lies in parts `p ++ key ++ number`, and the body holds its length and checksum. The prefixes keep the order
+//! a larger one lies in parts, whose places are `p ++ key ++ number`, and the body holds its length and checksum. The
+//! prefixes keep the order
 //! of the keys as it is, let a key be any bytes, and keep parts out of every scan. Two parts never share a key:
 //! equal lengths mean keys of equal length.
 //!
@@ -17,13 +19,11 @@ use bytes::Bytes;
 use super::store::{Abandoned, StoreResult, StoredEntry, StoredValue};
 use crate::engine::{Direction, KeyRange, Sequence, Versioned};
 
-/// Larger values are split. A leaf of sled holds up to 20 blocks, for a moment, and must stay below 131 052 bytes, otherwise
-/// it goes to a file of its own that sled never syncs. A block of one entry is the largest there is, and its place is
-/// longer than its start by a third at most: 20 x (1 + 1 366 + 17 + 1 024 + 3 072) = 109 600.
+/// Larger values are split: a block with one of them would be written anew with every change of its neighbours.
 pub const INLINE_BYTES: usize = 3 << 10;
 /// A block of several entries takes at most this much. More would make drains of keys in a row cheaper, and those of
 /// keys far apart dearer: each of them writes its whole block.
-pub const BLOCK_BYTES: usize = 2 << 10;
+pub const BLOCK_BYTES: usize = 4 << 10;
 
 /// What the places of blocks begin with,
 pub const BLOCK: u8 = b'b';
@@ -141,15 +141,14 @@ pub fn encode(start: &[u8], items: &[Item]) -> Vec<u8> {
 }
 
 /// The entries of the block at `start`, in the order of their keys.
-pub fn decode(start: &[u8], bytes: &[u8]) -> StoreResult<Vec<Item>> {
-    let whole = Bytes::copy_from_slice(bytes);
+pub fn decode(start: &[u8], bytes: &Bytes) -> StoreResult<Vec<Item>> {
     let own = |raw: Raw<'_>| Item {
-        key: whole.slice_ref(raw.key),
+        key: bytes.slice_ref(raw.key),
         sequence: raw.sequence,
         split: raw.split,
-        body: whole.slice_ref(raw.body),
+        body: bytes.slice_ref(raw.body),
     };
-    entries(start, &whole)?.map(|raw| raw.map(own)).collect()
+    entries(start, bytes)?.map(|raw| raw.map(own)).collect()
 }
 
 /// The entry of `key` in the block at `start`, if it is there.
@@ -299,15 +298,15 @@ mod tests {
     #[test]
     fn damage_is_noticed_bit_by_bit() {
         let items = [item(b"key", 0), item(b"key1", 5), item(b"key2", INLINE_BYTES + 1), item(b"key3", 600)];
-        let sound = encode(b"ke", &items);
+        let sound = Bytes::from(encode(b"ke", &items));
         assert_eq!(decode(b"ke", &sound).expect("nothing was changed"), items);
         assert!(decode(b"kf", &sound).is_err());
         for bit in 0..sound.len() * 8 {
-            let mut bytes = sound.clone();
+            let mut bytes = sound.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(find(b"ke", &bytes, b"key9").is_err(), "bit={bit}");
         }
-        assert!((0..sound.len()).all(|length| decode(b"ke", &sound[..length]).is_err()));
+        assert!((0..sound.len()).all(|length| decode(b"ke", &sound.slice(..length)).is_err()));
     }
 
     #[test]
@@ -335,8 +334,8 @@ mod tests {
         assert_eq!(keys(range(b"g", None)), b"");
     }
 
-    /// A block too large for its leaf would go to a file that sled does not sync; one of a single entry where several
-    /// fit would cost what blocks are there to save.
+    /// A block that is too large makes every change in it dear; one of a single entry where several fit would cost what blocks
+    /// are there to save.
     #[test]
     fn pieces_are_full_and_never_too_full() {
         for lengths in

@@ -327,10 +327,11 @@ impl Shared {
             }
         }
         self.store.write(changes)?;
+        self.store.flush()?;
         if frozen.repeated {
             self.store.sweep()?;
+            self.store.flush()?;
         }
-        self.store.flush()?;
         // The store went through a crash in the middle of a drain: believe it only after a full scan.
         if frozen.repeated && self.options.compare_repeated {
             self.compare(frozen.at, digest, &|| true)

@@ -1,11 +1,13 @@
 //! The view: versioned memtables over an ordered store that can be rebuilt.
 
 mod block;
+mod block_file;
 mod blocks;
 mod cache;
 mod checkpoint;
 pub mod digest;
 pub mod directory;
+mod extents;
 mod filter;
 mod gaps;
 mod guarded;
@@ -19,6 +21,7 @@ mod sled_store;
 mod snapshot;
 pub mod store;
 mod tables;
+mod writing;
 
 #[cfg(test)]
 mod tests;

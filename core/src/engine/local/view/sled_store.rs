@@ -6,9 +6,10 @@
 //! 0.34.7 does, and where it is answered:
 //! - its flush does not reach the disk, and no directory is synced: `flush`, `directory::sync_names`
 //! - its flusher thread drops the errors it gets: there is none, the checkpoint flushes
-//! - large nodes go to files that it never syncs: values are split, see `block`
+//! - large nodes go to files that it never syncs: it holds places only, what lies there is in a file beside it
 //! - a snapshot that was cut short makes every later open fail: `directory::prepare` removes it
-//! - every key of its own costs a copy of its leaf, and every ten a leaf on disk: neighbours share a block
+//! - every key of its own costs a copy of its leaf, and every ten a leaf on disk: neighbours share a block, see `block`, and
+//!   leaves hold where it lies, see `block_file`
 //! - recovery skips damage and says nothing: checksums here, the digest of a full scan in `View::verify`
 //! - it panics, and a failed I/O thread lets callers wait for ever: `guarded`, and what failed is left alone
 //! - its lock outlives its handle: `close` waits for it, `open` tries again
@@ -18,7 +19,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -27,11 +28,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+use super::block_file::{self, BlockFile};
 use super::blocks::{Blocks, Places, Shape};
 use super::directory;
+use super::extents::Extent;
 use super::guarded::{Guarded, caught, guarded};
 use super::options::ViewOptions;
 use super::store::{Abandoned, Change, Ordered, StoreResult, StoredEntry, StoredValue};
+use super::writing::Draft;
 use crate::engine::{Direction, KeyRange, Sequence, Versioned};
 use crate::env::KeptFromChildren;
 
@@ -40,17 +44,21 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 /// and this much longer for every 100 MB, because sled reads all of it.
 const OPEN_DEADLINE_PER_PIECE: Duration = Duration::from_secs(5);
 const PIECE_BYTES: u64 = 100_000_000;
-/// What the places of entries began with when each was one of its own.
-const ENTRY_ALONE: u8 = b'k';
 
 /// One sled database, its default tree.
 pub struct SledStore {
     /// None after `close`. Never dropped where it stands: dropping does I/O that may panic or hang.
     db: RwLock<Option<ManuallyDrop<sled::Db>>>,
     data: Arc<File>,
+    /// What the places in sled point to.
+    file: Arc<BlockFile>,
+    /// What was written since the last flush.
+    draft: Arc<Mutex<Draft<Extent>>>,
     /// Left where it is, as the handle is, when that is not closed.
     kept: Mutex<Option<ManuallyDrop<KeptFromChildren>>>,
     deadline: Duration,
+    /// Everything that sled holds is read within this.
+    open_deadline: Duration,
     failed: OnceLock<Abandoned>,
     shape: Arc<Shape>,
     /// Where it is written.
@@ -72,14 +80,15 @@ impl SledStore {
         let pieces = u32::try_from(directory::data_bytes(path) / PIECE_BYTES).unwrap_or(u32::MAX);
         let deadline = OPEN_DEADLINE.saturating_add(OPEN_DEADLINE_PER_PIECE.saturating_mul(pieces));
         let (dir, cache_bytes) = (path.to_owned(), options.sled_cache_bytes);
-        let (db, data) = guarded("view-open", deadline, move || {
+        let (db, data, file) = guarded("view-open", deadline, move || {
             let data = directory::prepare(&dir)?;
             let db = open_when_unlocked(&dir, cache_bytes)?;
-            directory::sync_names(&dir).map_err(Abandoned::new)?;
-            if db.scan_prefix([ENTRY_ALONE]).next().is_some() {
-                return Err(Abandoned::new("its entries have an older form"));
+            if db.iter().next().is_some() && !block_file::path(&dir).exists() {
+                return Err(Abandoned::new("the file of its blocks is missing, or its entries have an older form"));
             }
-            Ok((ManuallyDrop::new(db), data))
+            let file = BlockFile::open(&dir)?;
+            directory::sync_names(&dir).map_err(Abandoned::new)?;
+            Ok((ManuallyDrop::new(db), data, file))
         })?;
         let kept = KeptFromChildren::file(&directory::data_file(path));
         let kept = Mutex::new(Some(ManuallyDrop::new(kept)));
@@ -88,12 +97,19 @@ impl SledStore {
         Ok(Self {
             db,
             data,
+            file: Arc::new(file),
+            draft: Arc::default(),
             kept,
             deadline: options.store_deadline,
+            open_deadline: deadline,
             failed: OnceLock::new(),
             shape,
             apart: Guarded::default(),
         })
+    }
+
+    fn beside<'a>(&'a self, db: &'a sled::Db) -> Beside<'a> {
+        Beside { db, file: &self.file }
     }
 
     /// Runs `work` on the caller's thread.
@@ -116,6 +132,15 @@ impl SledStore {
         self.apart.run(doing, deadline, move || work(&db)).map_err(|abandoned| self.fail(abandoned))
     }
 
+    /// Finds out which of the file is in use, once.
+    fn count(&self) -> StoreResult<()> {
+        if self.file.is_counted() {
+            return Ok(());
+        }
+        let file = Arc::clone(&self.file);
+        self.call_apart("view-count", self.open_deadline, move |db| Beside { db, file: &file }.count())
+    }
+
     fn check(&self) -> StoreResult<()> {
         self.failed.get().map_or(Ok(()), |abandoned| Err(abandoned.clone()))
     }
@@ -128,21 +153,21 @@ impl SledStore {
 
 impl Ordered for SledStore {
     fn get(&self, key: &[u8]) -> StoreResult<Option<Versioned>> {
-        self.call(|db| Blocks::new(db, &self.shape).get(key))
+        self.call(|db| Blocks::new(&self.beside(db), &self.shape).get(key))
     }
 
     fn sequences_of(&self, keys: &[Bytes]) -> StoreResult<Vec<Option<Sequence>>> {
-        self.call(|db| Blocks::new(db, &self.shape).sequences_of(keys))
+        self.call(|db| Blocks::new(&self.beside(db), &self.shape).sequences_of(keys))
     }
 
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>> {
-        self.call(|db| Blocks::new(db, &self.shape).scan(range, direction, limit))
+        self.call(|db| Blocks::new(&self.beside(db), &self.shape).scan(range, direction, limit))
     }
 
     fn load(&self, entry: &StoredEntry) -> StoreResult<Bytes> {
         match &entry.value {
             StoredValue::Whole(value) => Ok(value.clone()),
-            StoredValue::Parts { .. } => self.call(|db| Blocks::new(db, &self.shape).load(entry)),
+            StoredValue::Parts { .. } => self.call(|db| Blocks::new(&self.beside(db), &self.shape).load(entry)),
         }
     }
 
@@ -150,21 +175,30 @@ impl Ordered for SledStore {
         if changes.is_empty() {
             return self.check();
         }
-        let shape = Arc::clone(&self.shape);
-        self.call_apart("view-write", self.deadline, move |db| Blocks::new(db, &shape).write(changes))
+        self.count()?;
+        let (shape, file, draft) = (Arc::clone(&self.shape), Arc::clone(&self.file), Arc::clone(&self.draft));
+        self.call_apart("view-write", self.deadline, move |db| {
+            Blocks::new(&Beside { db, file: &file }, &shape).write(&mut draft.lock(), changes)
+        })
     }
 
     fn sweep(&self) -> StoreResult<()> {
-        let shape = Arc::clone(&self.shape);
-        self.call_apart("view-sweep", self.deadline, move |db| Blocks::new(db, &shape).sweep())
+        self.count()?;
+        let (shape, file) = (Arc::clone(&self.shape), Arc::clone(&self.file));
+        self.call_apart("view-sweep", self.deadline, move |db| Blocks::new(&Beside { db, file: &file }, &shape).sweep())
     }
 
     fn flush(&self) -> StoreResult<()> {
-        let data = Arc::clone(&self.data);
+        let (data, shape) = (Arc::clone(&self.data), Arc::clone(&self.shape));
+        let (file, draft) = (Arc::clone(&self.file), Arc::clone(&self.draft));
         self.call_apart("view-flush", self.deadline, move |db| {
+            Blocks::new(&Beside { db, file: &file }, &shape).make(mem::take(&mut draft.lock()))?;
             db.flush().map_err(Abandoned::new)?;
             // sled's own flush reaches the page cache at best; this one reaches the disk.
-            data.sync_data().map_err(|error| Abandoned::new(format!("the view's file cannot be synced: {error}")))
+            data.sync_data().map_err(|error| Abandoned::new(format!("the view's file cannot be synced: {error}")))?;
+            let _moves = shape.moving();
+            file.settle();
+            Ok(())
         })
     }
 
@@ -214,26 +248,95 @@ fn open_when_unlocked(dir: &Path, cache_bytes: u64) -> StoreResult<sled::Db> {
     }
 }
 
-impl Places for sled::Db {
-    type Slice = sled::IVec;
+/// Places in sled, bytes beside it.
+struct Beside<'a> {
+    db: &'a sled::Db,
+    file: &'a BlockFile,
+}
 
-    fn get(&self, place: &[u8]) -> StoreResult<Option<Self::Slice>> {
-        sled::Tree::get(self, place).map_err(Abandoned::new)
+impl Beside<'_> {
+    /// Finds out which of the file is in use.
+    fn count(&self) -> StoreResult<()> {
+        let used = self.db.iter().values().map(|held| Extent::from_bytes(&held.map_err(Abandoned::new)?));
+        self.file.count(used.collect::<StoreResult<_>>()?)
+    }
+
+    fn give_up(&self, held: Option<sled::IVec>) -> StoreResult<()> {
+        held.map_or(Ok(()), |held| Extent::from_bytes(&held).map(|extent| self.file.give_up(extent)))
+    }
+}
+
+impl Places for Beside<'_> {
+    type Place = sled::IVec;
+    type Held = Extent;
+
+    fn get(&self, place: &[u8]) -> StoreResult<Option<Bytes>> {
+        let held = self.db.get(place).map_err(Abandoned::new)?;
+        held.map(|held| self.file.read(Extent::from_bytes(&held)?)).transpose()
     }
 
     fn range(
         &self,
         from: Bound<Vec<u8>>,
         to: Bound<Vec<u8>>,
-    ) -> impl DoubleEndedIterator<Item = StoreResult<(Self::Slice, Self::Slice)>> {
-        sled::Tree::range::<Vec<u8>, _>(self, (from, to)).map(|next| next.map_err(Abandoned::new))
+    ) -> impl DoubleEndedIterator<Item = StoreResult<(Self::Place, Extent)>> {
+        self.db.range::<Vec<u8>, _>((from, to)).map(|next| {
+            let (place, held) = next.map_err(Abandoned::new)?;
+            Ok((place, Extent::from_bytes(&held)?))
+        })
     }
 
-    fn insert(&self, place: Vec<u8>, bytes: Vec<u8>) -> StoreResult<()> {
-        sled::Tree::insert(self, place, bytes).map(drop).map_err(Abandoned::new)
+    fn read(&self, held: &Extent) -> StoreResult<Bytes> {
+        self.file.read(*held)
+    }
+
+    fn keep(&self, values: &[Bytes]) -> StoreResult<Vec<Extent>> {
+        self.file.keep(values)
+    }
+
+    fn sync(&self) -> StoreResult<()> {
+        self.file.sync()
+    }
+
+    fn insert(&self, place: Vec<u8>, held: Extent) -> StoreResult<()> {
+        self.give_up(self.db.insert(place, &held.to_bytes()).map_err(Abandoned::new)?)
     }
 
     fn remove(&self, place: &[u8]) -> StoreResult<()> {
-        sled::Tree::remove(self, place).map(drop).map_err(Abandoned::new)
+        self.give_up(self.db.remove(place).map_err(Abandoned::new)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// Whoever found a block may read where it lay until it is done: a flush that did not wait for that would let the next
+    /// write put something else there.
+    #[test]
+    fn a_flush_waits_for_readers_before_space_is_free() {
+        let scratch = tempfile::tempdir().expect("a directory for tests");
+        let store = SledStore::open(&scratch.path().join("view-1"), &ViewOptions::default()).expect("it is new");
+        let put = |sequence| {
+            let state = Some(Versioned { value: Bytes::from_static(b"value"), sequence });
+            store.write(vec![Change { key: Bytes::from_static(b"key"), state }])
+        };
+        put(1).and_then(|()| store.flush()).expect("there is room");
+        put(2).expect("there is room");
+        let reader = store.shape.still().expect("nothing moves");
+        let (flushed, is_flushed) = mpsc::channel();
+        thread::scope(|scope| {
+            let store = &store;
+            scope.spawn(move || flushed.send(store.flush()));
+            // Waits for what must not come: how long decides only how surely a defect is seen.
+            let early = is_flushed.recv_timeout(Duration::from_millis(100));
+            drop(reader);
+            assert!(early.is_err(), "it did not wait");
+            assert_eq!(is_flushed.recv().expect("it comes back"), Ok(()));
+        });
+        store.close().expect("nothing failed");
     }
 }

@@ -99,11 +99,12 @@ pub trait Ordered: Send + Sync + fmt::Debug {
     fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> StoreResult<Vec<StoredEntry>>;
     /// The value of a scanned entry that no drain has touched since the scan.
     fn load(&self, entry: &StoredEntry) -> StoreResult<Bytes>;
-    /// Makes the changes one after another. Making them again leaves the same state.
+    /// Makes the changes one after another; whether reads see them before the next flush is open. Making them again leaves
+    /// the same state.
     fn write(&self, changes: Vec<Change>) -> StoreResult<()>;
-    /// Frees what a write left behind that was interrupted by a crash.
+    /// Frees what a write left behind that was interrupted by a crash. All is flushed.
     fn sweep(&self) -> StoreResult<()>;
-    /// Returns when all changes so far survive a power cut.
+    /// Returns when reads see all changes so far and they survive a power cut.
     fn flush(&self) -> StoreResult<()>;
     /// Whether the content is there after the process has ended.
     fn is_persistent(&self) -> bool;

@@ -1,0 +1,194 @@
+//! The bytes of blocks and parts, in a file beside sled, which holds where each lies.
+//!
+//! sled writes a leaf anew with every tenth change of it: what lies here instead is written once. Nothing is written over that
+//! may still be asked for: what sled names no more is free only when sled's own file says so durably, and when no reader
+//! is left that looked before.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::extents::{Extent, Extents};
+use super::store::{Abandoned, StoreResult};
+
+/// What is written at a time at most.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// The file, and which of it is in use.
+#[derive(Debug)]
+pub struct BlockFile {
+    file: File,
+    space: Mutex<Space>,
+}
+
+#[derive(Debug, Default)]
+struct Space {
+    /// None before the first write: reading needs none of it.
+    extents: Option<Extents>,
+    /// What sled names no more since its last flush.
+    resting: Vec<Extent>,
+}
+
+impl BlockFile {
+    /// The file in the directory of a view, made where there is none.
+    ///
+    /// # Errors
+    /// [`Abandoned`] when it does not open.
+    pub fn open(dir: &Path) -> StoreResult<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path(dir));
+        let file = file.map_err(|error| Abandoned::new(format!("the file of blocks does not open: {error}")))?;
+        Ok(Self { file, space: Mutex::default() })
+    }
+
+    /// The bytes of `extent`.
+    pub fn read(&self, extent: Extent) -> StoreResult<Bytes> {
+        let mut bytes = vec![0; extent.length as usize];
+        let read = self.file.read_exact_at(&mut bytes, extent.at);
+        read.map_err(|error| Abandoned::new(format!("a block cannot be read: {error} at={}", extent.at)))?;
+        Ok(bytes.into())
+    }
+
+    /// Whether it is known which of it is in use.
+    pub fn is_counted(&self) -> bool {
+        self.space.lock().extents.is_some()
+    }
+
+    /// Takes `used` for all that is in use, and gives back what lies behind it.
+    ///
+    /// # Errors
+    /// [`Abandoned`] where two of them overlap.
+    pub fn count(&self, used: Vec<Extent>) -> StoreResult<()> {
+        let extents = Extents::around(used)?;
+        self.file.set_len(extents.end()).map_err(|error| cannot_write(&error))?;
+        self.space.lock().extents = Some(extents);
+        Ok(())
+    }
+
+    /// Writes each of `values` where nothing else lies; where they are.
+    pub fn keep(&self, values: &[Bytes]) -> StoreResult<Vec<Extent>> {
+        if values.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut kept = Vec::with_capacity(values.len());
+        {
+            let mut space = self.space.lock();
+            let extents = space.extents.as_mut().ok_or_else(|| Abandoned::new("the file of blocks was not counted"))?;
+            for value in values {
+                let length = u32::try_from(value.len()).expect("blocks and parts are short");
+                kept.push(extents.take(length));
+            }
+        }
+        let mut in_order: Vec<_> = kept.iter().copied().zip(values).collect();
+        in_order.sort_unstable_by_key(|(extent, _)| extent.at);
+        let (mut run, mut run_at) = (Vec::new(), 0);
+        for (extent, value) in in_order {
+            if run_at + run.len() as u64 != extent.at || run.len() + extent.taken() > WRITE_BYTES {
+                self.file.write_all_at(&run, run_at).map_err(|error| cannot_write(&error))?;
+                run.clear();
+                run_at = extent.at;
+            }
+            run.extend_from_slice(value);
+            run.resize(run.len() + extent.taken() - value.len(), 0);
+        }
+        self.file.write_all_at(&run, run_at).map_err(|error| cannot_write(&error))?;
+        Ok(kept)
+    }
+
+    /// Returns when all that was kept survives a power cut.
+    pub fn sync(&self) -> StoreResult<()> {
+        self.file.sync_data().map_err(|error| cannot_write(&error))
+    }
+
+    /// sled names `extent` no more.
+    pub fn give_up(&self, extent: Extent) {
+        self.space.lock().resting.push(extent);
+    }
+
+    /// sled's flush has made durable that it names nothing of what was given up before it, and no reader that looked before
+    /// is left: from now on this is free.
+    pub fn settle(&self) {
+        let mut space = self.space.lock();
+        let resting = std::mem::take(&mut space.resting);
+        if let Some(extents) = &mut space.extents {
+            for extent in resting {
+                extents.give(extent);
+            }
+        }
+    }
+}
+
+/// Where the file lies in the directory of a view.
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join("blocks")
+}
+
+fn cannot_write(error: &std::io::Error) -> Abandoned {
+    Abandoned::new(format!("the file of blocks cannot be written: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, BlockFile) {
+        let scratch = tempfile::tempdir().expect("a directory for tests");
+        let file = BlockFile::open(scratch.path()).expect("it is new");
+        (scratch, file)
+    }
+
+    fn value(byte: u8, length: usize) -> Bytes {
+        vec![byte; length].into()
+    }
+
+    #[test]
+    fn what_was_kept_is_read_wherever_it_lies() {
+        let (_scratch, file) = file();
+        assert!(file.keep(&[value(0, 1)]).is_err(), "nobody knows what is in use");
+        file.count(Vec::new()).expect("nothing overlaps");
+        let values: Vec<_> = (0..700).map(|number| value(number as u8, 1 + number * 13 % 5_000)).collect();
+        let kept = file.keep(&values).expect("there is room");
+        // Holes here and there, which the next ones fill in another order.
+        kept.iter().step_by(3).for_each(|extent| file.give_up(*extent));
+        file.settle();
+        let others: Vec<_> = values.iter().rev().step_by(2).cloned().collect();
+        let more = file.keep(&others).expect("there is room");
+        file.sync().expect("it can be synced");
+        let rest = kept.iter().zip(&values).enumerate().filter(|(number, _)| number % 3 > 0).map(|(_, pair)| pair);
+        for (extent, value) in rest.chain(more.iter().zip(&others)) {
+            assert_eq!(file.read(*extent).as_ref(), Ok(value));
+        }
+        assert!(file.read(Extent { at: 1 << 40, length: 1 }).is_err());
+    }
+
+    /// Whoever looked before may still read what was given up, until everything is settled.
+    #[test]
+    fn nothing_is_written_over_before_it_is_settled() {
+        let (_scratch, file) = file();
+        file.count(Vec::new()).expect("nothing overlaps");
+        let before = file.keep(&[value(1, 100)]).expect("there is room")[0];
+        file.give_up(before);
+        let next = file.keep(&[value(2, 100)]).expect("there is room")[0];
+        assert_eq!(file.read(before), Ok(value(1, 100)));
+        file.settle();
+        let after = file.keep(&[value(3, 100)]).expect("there is room")[0];
+        assert_eq!((after, file.read(next)), (before, Ok(value(2, 100))));
+    }
+
+    /// What a crash left behind the last block that counts goes when the file is written again.
+    #[test]
+    fn counting_cuts_off_what_is_not_in_use() {
+        let (scratch, file) = file();
+        file.count(Vec::new()).expect("nothing overlaps");
+        let kept = file.keep(&[value(1, 100), value(2, 9_000)]).expect("there is room");
+        drop(file);
+        let file = BlockFile::open(scratch.path()).expect("it is there");
+        assert!(!file.is_counted());
+        file.count(kept[..1].to_vec()).expect("nothing overlaps");
+        assert_eq!(std::fs::metadata(path(scratch.path())).expect("it is there").len(), 128);
+        assert_eq!(file.read(kept[0]), Ok(value(1, 100)));
+        assert!(file.count(vec![kept[0], kept[0]]).is_err());
+    }
+}
