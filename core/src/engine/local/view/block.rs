@@ -21,9 +21,9 @@ use crate::engine::{Direction, KeyRange, Sequence, Versioned};
 
 /// Larger values are split: a block with one of them would be written anew with every change of its neighbours.
 pub const INLINE_BYTES: usize = 3 << 10;
-/// A block of several entries takes at most this much. More would make drains of keys in a row cheaper, and those of
+/// The entries of a block take at most this much, unless there is only one. More would make drains of keys in a row cheaper, and those of
 /// keys far apart dearer: each of them writes its whole block.
-pub const BLOCK_BYTES: usize = 4 << 10;
+pub const BLOCK_BYTES: usize = (4 << 10) - CHECKSUM_BYTES;
 
 /// What the places of blocks begin with,
 pub const BLOCK: u8 = b'b';

@@ -2,7 +2,7 @@
 //!
 //! sled writes a leaf anew with every tenth change of it: what lies here instead is written once. Nothing is written over that
 //! may still be asked for: what sled names no more is free only when sled's own file says so durably, and when no reader
-//! is left that looked before.
+//! is left that looked before. The file becomes shorter only when it is counted, with the first write after it was opened.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -22,6 +22,21 @@ const WRITE_BYTES: usize = 1 << 20;
 pub struct BlockFile {
     file: File,
     space: Mutex<Space>,
+}
+
+/// Says that sled's file is durable as it is.
+#[derive(Debug)]
+pub struct Durable(());
+
+impl Durable {
+    /// Returns when it is; `data` was opened before sled wrote anything.
+    ///
+    /// # Errors
+    /// [`Abandoned`] when it cannot be synced.
+    pub fn now(data: &File) -> StoreResult<Self> {
+        let synced = data.sync_data().map(|()| Self(()));
+        synced.map_err(|error| Abandoned::new(format!("the view's file cannot be synced: {error}")))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -56,12 +71,19 @@ impl BlockFile {
         self.space.lock().extents.is_some()
     }
 
-    /// Takes `used` for all that is in use, and gives back what lies behind it.
+    /// Takes `used` for all that is in use, and gives back what lies behind it. sled's file has to be durable as it is.
     ///
     /// # Errors
-    /// [`Abandoned`] where two of them overlap.
-    pub fn count(&self, used: Vec<Extent>) -> StoreResult<()> {
+    /// [`Abandoned`] where two of them overlap, or one is not there.
+    pub fn count(&self, used: Vec<Extent>, _: &Durable) -> StoreResult<()> {
         let extents = Extents::around(used)?;
+        let length = self.file.metadata().map_err(|error| cannot_write(&error))?.len();
+        if length < extents.end() {
+            return Err(Abandoned::new(format!(
+                "the file of blocks was cut short: bytes={length} end={}",
+                extents.end()
+            )));
+        }
         self.file.set_len(extents.end()).map_err(|error| cannot_write(&error))?;
         self.space.lock().extents = Some(extents);
         Ok(())
@@ -107,9 +129,9 @@ impl BlockFile {
         self.space.lock().resting.push(extent);
     }
 
-    /// sled's flush has made durable that it names nothing of what was given up before it, and no reader that looked before
-    /// is left: from now on this is free.
-    pub fn settle(&self) {
+    /// What was given up is free from now on: sled names nothing of it any more, durably, and no reader that looked before is
+    /// left.
+    pub fn settle(&self, _: &Durable) {
         let mut space = self.space.lock();
         let resting = std::mem::take(&mut space.resting);
         if let Some(extents) = &mut space.extents {
@@ -133,6 +155,10 @@ fn cannot_write(error: &std::io::Error) -> Abandoned {
 mod tests {
     use super::*;
 
+    fn durable() -> Durable {
+        Durable(())
+    }
+
     fn file() -> (tempfile::TempDir, BlockFile) {
         let scratch = tempfile::tempdir().expect("a directory for tests");
         let file = BlockFile::open(scratch.path()).expect("it is new");
@@ -147,12 +173,12 @@ mod tests {
     fn what_was_kept_is_read_wherever_it_lies() {
         let (_scratch, file) = file();
         assert!(file.keep(&[value(0, 1)]).is_err(), "nobody knows what is in use");
-        file.count(Vec::new()).expect("nothing overlaps");
+        file.count(Vec::new(), &durable()).expect("nothing overlaps");
         let values: Vec<_> = (0..700).map(|number| value(number as u8, 1 + number * 13 % 5_000)).collect();
         let kept = file.keep(&values).expect("there is room");
         // Holes here and there, which the next ones fill in another order.
         kept.iter().step_by(3).for_each(|extent| file.give_up(*extent));
-        file.settle();
+        file.settle(&durable());
         let others: Vec<_> = values.iter().rev().step_by(2).cloned().collect();
         let more = file.keep(&others).expect("there is room");
         file.sync().expect("it can be synced");
@@ -167,12 +193,12 @@ mod tests {
     #[test]
     fn nothing_is_written_over_before_it_is_settled() {
         let (_scratch, file) = file();
-        file.count(Vec::new()).expect("nothing overlaps");
+        file.count(Vec::new(), &durable()).expect("nothing overlaps");
         let before = file.keep(&[value(1, 100)]).expect("there is room")[0];
         file.give_up(before);
         let next = file.keep(&[value(2, 100)]).expect("there is room")[0];
         assert_eq!(file.read(before), Ok(value(1, 100)));
-        file.settle();
+        file.settle(&durable());
         let after = file.keep(&[value(3, 100)]).expect("there is room")[0];
         assert_eq!((after, file.read(next)), (before, Ok(value(2, 100))));
     }
@@ -181,14 +207,15 @@ mod tests {
     #[test]
     fn counting_cuts_off_what_is_not_in_use() {
         let (scratch, file) = file();
-        file.count(Vec::new()).expect("nothing overlaps");
+        file.count(Vec::new(), &durable()).expect("nothing overlaps");
         let kept = file.keep(&[value(1, 100), value(2, 9_000)]).expect("there is room");
         drop(file);
         let file = BlockFile::open(scratch.path()).expect("it is there");
         assert!(!file.is_counted());
-        file.count(kept[..1].to_vec()).expect("nothing overlaps");
+        file.count(kept[..1].to_vec(), &durable()).expect("nothing overlaps");
         assert_eq!(std::fs::metadata(path(scratch.path())).expect("it is there").len(), 128);
         assert_eq!(file.read(kept[0]), Ok(value(1, 100)));
-        assert!(file.count(vec![kept[0], kept[0]]).is_err());
+        assert!(file.count(vec![kept[0], kept[0]], &durable()).is_err());
+        assert!(file.count(kept, &durable()).is_err(), "the second was cut off");
     }
 }

@@ -38,7 +38,7 @@ pub trait Places {
     fn remove(&self, place: &[u8]) -> StoreResult<()>;
 }
 
-/// Held by readers, and by the writer while entries move from one block to others or a tail goes: a reader that goes
+/// Held by readers, and by the writer until those who look at what is about to be free are gone, and while entries move from one block to others or a tail goes: a reader that goes
 /// backwards over the border of two leaves would miss what moved behind it, and one that goes forward would take a tail
 /// for entries when the block behind it is gone.
 #[derive(Debug)]
@@ -109,8 +109,9 @@ impl<'a, P: Places> Blocks<'a, P> {
             StoredValue::Parts { length, checksum } => (*length as usize, *checksum),
         };
         let mut value = BytesMut::with_capacity(length);
-        let _still = self.shape.still()?;
         for number in 0..part_count(length) {
+            // For one part at a time: a flush that waits for this one would let nobody else read meanwhile.
+            let _still = self.shape.still()?;
             let part = self.places.get(&part_key(&entry.key, number))?;
             value.extend_from_slice(&part.ok_or_else(|| Abandoned::new("a part of a value is missing"))?);
         }

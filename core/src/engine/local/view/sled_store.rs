@@ -28,7 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use super::block_file::{self, BlockFile};
+use super::block_file::{self, BlockFile, Durable};
 use super::blocks::{Blocks, Places, Shape};
 use super::directory;
 use super::extents::Extent;
@@ -44,6 +44,8 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 /// and this much longer for every 100 MB, because sled reads all of it.
 const OPEN_DEADLINE_PER_PIECE: Duration = Duration::from_secs(5);
 const PIECE_BYTES: u64 = 100_000_000;
+/// So many places are read with one deadline when those in use are counted.
+const COUNTED_A_CALL: usize = 16_384;
 
 /// One sled database, its default tree.
 pub struct SledStore {
@@ -57,8 +59,6 @@ pub struct SledStore {
     /// Left where it is, as the handle is, when that is not closed.
     kept: Mutex<Option<ManuallyDrop<KeptFromChildren>>>,
     deadline: Duration,
-    /// Everything that sled holds is read within this.
-    open_deadline: Duration,
     failed: OnceLock<Abandoned>,
     shape: Arc<Shape>,
     /// Where it is written.
@@ -101,7 +101,6 @@ impl SledStore {
             draft: Arc::default(),
             kept,
             deadline: options.store_deadline,
-            open_deadline: deadline,
             failed: OnceLock::new(),
             shape,
             apart: Guarded::default(),
@@ -137,8 +136,23 @@ impl SledStore {
         if self.file.is_counted() {
             return Ok(());
         }
-        let file = Arc::clone(&self.file);
-        self.call_apart("view-count", self.open_deadline, move |db| Beside { db, file: &file }.count())
+        let data = Arc::clone(&self.data);
+        // A process that was killed may have left more in the file than it synced: what is not named there is not free.
+        let durable = self.call_apart("view-count", self.deadline, move |_| Durable::now(&data))?;
+        let (mut used, mut from) = (Vec::new(), Bound::Unbounded);
+        loop {
+            let page = self.call_apart("view-count", self.deadline, move |db| {
+                let page = db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(COUNTED_A_CALL);
+                let page = page.map(|next| next.map_err(Abandoned::new));
+                page.map(|next| next.and_then(|(place, held)| Ok((place, Extent::from_bytes(&held)?)))).collect()
+            });
+            let page: Vec<_> = page?;
+            let Some((last, _)) = page.last() else {
+                return self.file.count(used, &durable).map_err(|abandoned| self.fail(abandoned));
+            };
+            from = Bound::Excluded(last.to_vec());
+            used.extend(page.iter().map(|(_, extent)| *extent));
+        }
     }
 
     fn check(&self) -> StoreResult<()> {
@@ -195,9 +209,10 @@ impl Ordered for SledStore {
             Blocks::new(&Beside { db, file: &file }, &shape).make(mem::take(&mut draft.lock()))?;
             db.flush().map_err(Abandoned::new)?;
             // sled's own flush reaches the page cache at best; this one reaches the disk.
-            data.sync_data().map_err(|error| Abandoned::new(format!("the view's file cannot be synced: {error}")))?;
-            let _moves = shape.moving();
-            file.settle();
+            let durable = Durable::now(&data)?;
+            // Whoever begins to read now finds nothing any more of what is about to be free.
+            drop(shape.moving());
+            file.settle(&durable);
             Ok(())
         })
     }
@@ -255,12 +270,6 @@ struct Beside<'a> {
 }
 
 impl Beside<'_> {
-    /// Finds out which of the file is in use.
-    fn count(&self) -> StoreResult<()> {
-        let used = self.db.iter().values().map(|held| Extent::from_bytes(&held.map_err(Abandoned::new)?));
-        self.file.count(used.collect::<StoreResult<_>>()?)
-    }
-
     fn give_up(&self, held: Option<sled::IVec>) -> StoreResult<()> {
         held.map_or(Ok(()), |held| Extent::from_bytes(&held).map(|extent| self.file.give_up(extent)))
     }

@@ -1,8 +1,9 @@
 //! How blocks are changed: a draft says what will lie where, and its bytes are written at once, where nothing else lies; sled is
-//! told of all of them later, when they are durable.
+//! told of many of them together, when they are durable.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::mem;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -17,6 +18,10 @@ use crate::engine::Sequence;
 const MAX_RUN: usize = 256;
 /// and at most about so many bytes.
 const MAX_RUN_BYTES: usize = 32 << 10;
+/// A draft with so many places is made: blocks far apart take their time on a slow disk, and each call has a deadline.
+const MOST_PLACES: usize = 2_048;
+/// So is one that takes away so many blocks: whoever looks for the block before them goes over each.
+const MOST_GONE: usize = 64;
 
 /// What is going to change since the last flush.
 #[derive(Debug)]
@@ -24,11 +29,13 @@ pub struct Draft<H> {
     /// What will lie at a place.
     latest: BTreeMap<Vec<u8>, Option<H>>,
     steps: Vec<Step<H>>,
+    /// How often a place was left empty.
+    gone: usize,
 }
 
 impl<H> Default for Draft<H> {
     fn default() -> Self {
-        Self { latest: BTreeMap::new(), steps: Vec::new() }
+        Self { latest: BTreeMap::new(), steps: Vec::new(), gone: 0 }
     }
 }
 
@@ -55,13 +62,14 @@ impl<H> Draft<H> {
     where
         H: Copy,
     {
+        self.gone += changes.iter().filter(|(_, held)| held.is_none()).count();
         self.latest.extend(changes.iter().cloned());
         self.steps.push(Step { moves, changes });
     }
 }
 
 impl<P: Places> Blocks<'_, P> {
-    /// Adds `changes` to `draft`, one after another; [`Self::make`] makes them.
+    /// Adds `changes` to `draft`, one after another, and makes it where it is full.
     pub fn write(&self, draft: &mut Draft<P::Held>, changes: Vec<Change>) -> StoreResult<()> {
         let mut left = changes.into_iter().peekable();
         while let Some(first) = left.peek() {
@@ -75,6 +83,9 @@ impl<P: Places> Blocks<'_, P> {
                 run.push(change);
             }
             self.change(draft, block, run)?;
+            if draft.latest.len() >= MOST_PLACES || draft.gone >= MOST_GONE {
+                self.make(mem::take(draft))?;
+            }
         }
         Ok(())
     }
@@ -107,7 +118,7 @@ impl<P: Places> Blocks<'_, P> {
         Ok(sequences)
     }
 
-    /// The last block at or before `place`, where there is one.
+    /// The last block at or before `place` once the draft is made, where there is one.
     fn drafted_at_or_before(
         &self,
         draft: &Draft<P::Held>,
@@ -128,7 +139,7 @@ impl<P: Places> Blocks<'_, P> {
         Ok(drafted.map(|(place, held)| (place.clone(), held)))
     }
 
-    /// Where the first block behind `place` begins.
+    /// Where the first block behind `place` begins once the draft is made.
     fn start_behind(&self, draft: &Draft<P::Held>, place: Vec<u8>) -> StoreResult<Option<Vec<u8>>> {
         let (from, to) = (Bound::Excluded(place), Bound::Excluded(vec![BLOCK + 1]));
         let mut drafted = draft.latest.range((from.clone(), to.clone()));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -26,7 +26,11 @@ type Lying = (Vec<u8>, usize);
 struct Cut {
     map: Mutex<Map>,
     kept: Mutex<Vec<Bytes>>,
+    /// How many of them are durable.
+    synced: AtomicUsize,
     left: AtomicI64,
+    /// How often a reader went on to another place.
+    looks: AtomicUsize,
     /// Where the second leaf begins,
     border: Vec<u8>,
     /// and what happens while a reader goes from one to the other.
@@ -35,7 +39,8 @@ struct Cut {
 
 impl Cut {
     fn new(border: Vec<u8>) -> Self {
-        Self { map: Mutex::default(), kept: Mutex::default(), left: AtomicI64::new(i64::MAX), border, between: None }
+        let (map, kept, left) = (Mutex::default(), Mutex::default(), AtomicI64::new(i64::MAX));
+        Self { map, kept, synced: AtomicUsize::new(0), left, looks: AtomicUsize::new(0), border, between: None }
     }
 
     fn step(&self) -> StoreResult<()> {
@@ -70,12 +75,14 @@ impl Iterator for Leaves<'_> {
     type Item = StoreResult<Lying>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.cut.looks.fetch_add(1, Ordering::Relaxed);
         self.leaf(0).pop_front().or_else(|| self.leaf(1).pop_front()).map(Ok)
     }
 }
 
 impl DoubleEndedIterator for Leaves<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
+        self.cut.looks.fetch_add(1, Ordering::Relaxed);
         self.leaf(1).pop_back().or_else(|| self.leaf(0).pop_back()).map(Ok)
     }
 }
@@ -107,10 +114,12 @@ impl Places for Cut {
     }
 
     fn sync(&self) -> StoreResult<()> {
+        self.synced.store(self.kept.lock().len(), Ordering::Relaxed);
         Ok(())
     }
 
     fn insert(&self, place: Vec<u8>, held: usize) -> StoreResult<()> {
+        assert!(held < self.synced.load(Ordering::Relaxed), "a power cut would leave a place with nothing there");
         self.step()?;
         self.map.lock().insert(place, held);
         Ok(())
@@ -125,8 +134,13 @@ impl Places for Cut {
 
 /// Makes `changes`, as a write and a flush do.
 fn write(blocks: &Blocks<'_, Cut>, changes: Vec<Change>) -> StoreResult<()> {
+    write_all(blocks, &[changes])
+}
+
+/// Makes each of `writes`, with one flush behind them.
+fn write_all(blocks: &Blocks<'_, Cut>, writes: &[Vec<Change>]) -> StoreResult<()> {
     let mut draft = Draft::default();
-    blocks.write(&mut draft, changes)?;
+    writes.iter().try_for_each(|changes| blocks.write(&mut draft, changes.clone()))?;
     blocks.make(draft)
 }
 
@@ -192,8 +206,9 @@ fn what_was_cut_short_and_repeated_is_right() {
         let blocks = Blocks::new(&places, &shape);
         let mut model = BTreeMap::new();
         for sequence in 1..120 {
-            let changes = drain(&mut rng, sequence);
-            for Change { key, state } in changes.iter().cloned() {
+            // What one write puts into blocks the next one finds there, also before the flush.
+            let writes: Vec<_> = (0..rng.random_range(1..4)).map(|_| drain(&mut rng, sequence)).collect();
+            for Change { key, state } in writes.iter().flatten().cloned() {
                 match state {
                     Some(state) => drop(model.insert(key, state)),
                     None => drop(model.remove(&key)),
@@ -203,10 +218,10 @@ fn what_was_cut_short_and_repeated_is_right() {
             for _ in 0..rng.random_range(0..3) {
                 let most = [2, 8, 30][rng.random_range(0..3)];
                 places.left.store(rng.random_range(0..most), Ordering::Relaxed);
-                let _ = write(&blocks, changes.clone());
+                let _ = write_all(&blocks, &writes);
             }
             places.left.store(i64::MAX, Ordering::Relaxed);
-            write(&blocks, changes).unwrap();
+            write_all(&blocks, &writes).unwrap();
             agree(&blocks, &model);
         }
         blocks.sweep().unwrap();
@@ -348,4 +363,21 @@ fn the_last_change_of_a_key_stays() {
     write(&blocks, vec![large.clone()]).unwrap();
     write(&blocks, vec![put_of(1, 10), large.clone()]).unwrap();
     assert_eq!(blocks.get(&large.key).unwrap(), large.state);
+}
+
+/// Blocks in a row that are taken away: whoever looks for the one before them must not go over all of them each time.
+#[test]
+fn taking_away_many_blocks_takes_few_steps_each() {
+    let (places, shape) = (Cut::new(vec![]), Shape::new(LONG, Defect::default()));
+    let blocks = Blocks::new(&places, &shape);
+    let key = |number: u16| Bytes::copy_from_slice(&number.to_be_bytes());
+    let state = || Some(Versioned { value: Bytes::from(vec![7; 2_500]), sequence: 1 });
+    let count = 1_000;
+    write(&blocks, (0..count).map(|number| Change { key: key(number), state: state() }).collect()).unwrap();
+    assert_eq!(places.map.lock().len(), usize::from(count));
+    places.looks.store(0, Ordering::Relaxed);
+    write(&blocks, (1..count).map(|number| Change { key: key(number), state: None }).collect()).unwrap();
+    assert_eq!(places.map.lock().len(), 1);
+    let looks = places.looks.load(Ordering::Relaxed);
+    assert!(looks < 100 * usize::from(count), "{looks} looks for {count} blocks");
 }
