@@ -431,7 +431,10 @@ export declare class Tasks {
   resume(queue: string, options?: CallOptions | null): Promise<QueueInfo>
   /** Cancels everything in a queue that waits or is delayed. */
   drain(queue: string, options?: CallOptions | null): Promise<void>
-  /** Enqueues a task again and again; a schedule of the same name is replaced. */
+  /**
+   * Enqueues a task again and again; a schedule of the same name is replaced. Where its times stay the same, what it has
+   * missed is still made up for as its misfire rule says. Its parameters have at most 512 KiB.
+   */
   putSchedule(name: string, schedule: Schedule, options?: CallOptions | null): Promise<ScheduleInfo>
   /** Ends a schedule; whether there was one. */
   removeSchedule(name: string, options?: CallOptions | null): Promise<boolean>

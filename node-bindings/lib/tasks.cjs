@@ -156,7 +156,10 @@ class Tasks {
     while (await this.#call(options, [], () => JSON.stringify({ drain: { queue: name(queue) } })));
   }
 
-  /** Enqueues a task again and again; a schedule of the same name is replaced. */
+  /**
+   * Enqueues a task again and again; a schedule of the same name is replaced. Where its times stay the same, what it has
+   * missed is still made up for as its misfire rule says. Its parameters have at most 512 KiB.
+   */
   putSchedule(schedule, given, options) {
     return this.#call(options, [], () => `{"put_schedule":${scheduleText(schedule, given)}}`, (info) => ({
       ...told(info), schedule: { ...told(info.schedule), task: told(info.schedule.task) },

@@ -37,7 +37,7 @@ impl Times {
         let cron = Cron::from_str(text).map_err(|error| {
             Error::invalid("not a cron expression of five or six fields").with("cron", text).caused_by(error)
         })?;
-        let name = schedule.time_zone.as_deref().unwrap_or("UTC");
+        let name = zone(schedule);
         let zone = ZONES.get(name).map_err(|_| {
             Error::invalid("not a time zone such as Europe/Berlin").with("time_zone", limits::cut(name))
         })?;
@@ -60,6 +60,11 @@ impl Times {
         // Times lie on whole seconds; the part of one that has begun does not make its time pass.
         Some(Timestamp::from_second(ms.div_euclid(1_000)).ok()?.to_zoned(self.zone.clone()))
     }
+}
+
+/// The name of the time zone that a schedule's times are in.
+pub fn zone(schedule: &Schedule) -> &str {
+    schedule.time_zone.as_deref().unwrap_or("UTC")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::engine::{Direction, MAX_PAGE_ENTRIES};
 use crate::error::{Error, ErrorKind, Result};
 use crate::partition::{Halt, Run, Transaction};
 
-use super::cron::Times;
+use super::cron::{Times, zone};
 use super::model::{Misfire, NewTask, Schedule, ScheduleInfo, TaskId};
 use super::operation::TaskAnswer;
 use super::{damaged, keys, limits, tasks};
@@ -87,7 +87,7 @@ pub fn put(tx: &mut Transaction<'_>, schedule: &Schedule) -> Run<TaskAnswer> {
 
 /// Whether both fire at the same times.
 fn same_times(old: &Schedule, new: &Schedule) -> bool {
-    (&old.cron, &old.time_zone, old.paused) == (&new.cron, &new.time_zone, new.paused)
+    (&old.cron, zone(old), old.paused) == (&new.cron, zone(new), new.paused)
 }
 
 /// Ends a schedule.

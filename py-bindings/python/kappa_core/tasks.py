@@ -325,6 +325,9 @@ class Tasks:
     ) -> ScheduleInfo:
         """Enqueues ``task`` again and again, as ``cron`` says; a schedule of the same name is replaced.
 
+        Where its times stay the same, what it has missed is still made up for as ``misfire`` says. The parameters of its task
+        have at most 512 KiB.
+
         misfire: what happens to firings that came too late: ``skip``, ``once`` or ``all``.
         """
         return cast(

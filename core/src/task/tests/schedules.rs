@@ -35,7 +35,11 @@ fn a_schedule_that_is_set_again_keeps_what_it_missed() {
         let schedule = every_minute(misfire);
         let first = put(&mut bench, &schedule).unwrap().next_at.unwrap();
         bench.wait(first - bench.now() + 60 * MINUTE_MS);
-        assert_eq!(put(&mut bench, &schedule).unwrap().next_at, Some(first), "{misfire:?}");
+        assert_eq!(schedule.time_zone, None);
+        for time_zone in [None, Some("UTC".to_owned())] {
+            let schedule = Schedule { time_zone, ..schedule.clone() };
+            assert_eq!(put(&mut bench, &schedule).unwrap().next_at, Some(first), "{misfire:?}");
+        }
         bench.tick();
         assert_eq!(bench.records().len(), expected, "{misfire:?}");
         bench.check_all();

@@ -248,11 +248,11 @@ impl<'a> Merge<'a> {
         keep_deletes: bool,
         end: End,
     ) -> Result<(Base, Arc<dyn crate::env::files::File>), Stop> {
-        let path = self.next_path(noun);
+        let (path, is_base) = (self.next_path(noun), noun == "base");
         let failed = |error| Stop::Failed(file_failed("log.merge", &path, error));
         let mut writer = self.writer(&path).map_err(failed)?;
         // A run is removed soon, often before the disk has seen it.
-        if noun == "base" {
+        if is_base {
             writer = writer.write_back();
         }
         for entry in Merged::new(sources)? {
@@ -264,7 +264,7 @@ impl<'a> Merge<'a> {
                 if !keep_deletes {
                     continue;
                 }
-                if noun == "base" {
+                if is_base {
                     entry.value = Some(Bytes::new());
                 }
             }
