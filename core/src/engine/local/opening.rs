@@ -30,11 +30,6 @@ pub const COMPARE_FIRST_KEYS: u64 = 200_000;
 const PROGRESS_EVERY: u64 = 100_000;
 /// What a rebuild begins with, for each byte that the memtable may have.
 const REBUILT_A_BYTE: u64 = 2;
-/// What the smallest drain may write,
-const LEAST_DRAIN_BYTES: u64 = 1 << 20;
-/// and what any may write for each byte of the memtable, where all its keys lie far apart in a large view: for each a block,
-/// and its share of a leaf.
-const WRITTEN_A_BYTE: u64 = 12;
 
 /// What the owner of an engine decides.
 #[derive(Clone, Debug)]
@@ -335,7 +330,7 @@ pub fn close(shared: &Shared, within: Duration) -> Result<()> {
 /// # Errors
 /// `StorageFull` when the disk has not so much.
 pub fn room_for_drain<'a>(log: &'a Log, view: &View) -> Result<Room<'a>> {
-    log.room_for_view(LEAST_DRAIN_BYTES + WRITTEN_A_BYTE * view.undrained_bytes() as u64)
+    log.room_for_view(view.drain_room())
 }
 
 /// Drains the view's memtable; what is worth knowing after a restart goes into MANIFEST.

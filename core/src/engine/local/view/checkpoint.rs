@@ -7,7 +7,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use super::digest::Digest;
-use super::memtable::Memtable;
+use super::memtable::{LEAST_ENTRY_BYTES, Memtable};
 use super::options::{Checkpoint, CheckpointLog, Planted, StoreState};
 use super::store::{Abandoned, Change, StoreResult, scan_digest};
 use super::tables::{Ended, Tables};
@@ -20,6 +20,12 @@ const CHANGES_A_CALL: usize = 2_048;
 /// So many changes are flushed together: keys far apart write a block each, and no flush may have more to do than its
 /// deadline allows on a slow disk.
 const CHANGES_A_FLUSH: usize = 8 * CHANGES_A_CALL;
+/// What the smallest drain may take of the disk,
+const LEAST_ROOM: u64 = 1 << 20;
+/// and what any may for each byte of its memtable: what is new, and what sled writes of where it lies;
+const ROOM_A_BYTE: u64 = 4;
+/// and where all its keys lie far apart, what their blocks take until a flush lets go of those before them.
+const ROOM_A_BLOCK: u64 = 5 << 10;
 /// While writes come in, a drain rests at most so long between two calls of the store: it takes at most about a
 /// third of a core then, and comes to its end all the same.
 const REST: Duration = Duration::from_millis(60);
@@ -31,6 +37,12 @@ const LOOK_UP: Duration = Duration::from_millis(20);
 const FAREWELL: Duration = Duration::from_millis(100);
 /// How long a group may take from apply to publish, which is its sync, before a freeze gives up on it for now.
 pub(super) const PUBLISH_WAIT: Duration = Duration::from_secs(10);
+
+/// What a drain of `undrained` bytes may take of the disk at most.
+pub(super) fn room_for(undrained: u64) -> u64 {
+    let keys = (undrained / LEAST_ENTRY_BYTES).min(CHANGES_A_FLUSH as u64);
+    LEAST_ROOM + ROOM_A_BYTE * undrained + ROOM_A_BLOCK * keys
+}
 
 /// What is known about the store's content, and the drain that is under way.
 #[derive(Debug)]

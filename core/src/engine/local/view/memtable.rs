@@ -16,6 +16,8 @@ use crate::engine::{Direction, KeyRange, Sequence};
 
 /// What an entry costs beside its key and value: tower, counters, allocator.
 const ENTRY_OVERHEAD: usize = 128;
+/// No entry is counted as less.
+pub const LEAST_ENTRY_BYTES: u64 = ENTRY_OVERHEAD as u64;
 /// Steps over versions of no interest before a search is cheaper.
 const STEPS_BEFORE_SEARCH: usize = 8;
 

@@ -260,9 +260,10 @@ impl View {
         self.shared.checkpoint_due()
     }
 
-    /// What the memtables hold, which the next drains bring into the store.
-    pub fn undrained_bytes(&self) -> usize {
-        self.shared.current.load().newest_first().map(Memtable::bytes).sum()
+    /// What the next drains may take of the disk at most, in bytes.
+    pub fn drain_room(&self) -> u64 {
+        let undrained: usize = self.shared.current.load().newest_first().map(Memtable::bytes).sum();
+        checkpoint::room_for(undrained as u64)
     }
 
     /// Whether the active memtable is full enough to drain it, whatever else waits to be drained.
