@@ -464,18 +464,14 @@ fn a_scan_misses_nothing_while_blocks_are_split() {
                 scans
             })
         });
-        let mut ended = Ok(Checkpoint::Nothing);
-        for sequence in 2..20_u64 {
+        let drains = (2..20_u64).map(|sequence| {
             let between = (0..1_000).map(|number| put(&(number * 1_000 + sequence).to_be_bytes(), &[2; 100]));
             commit(&view, sequence, between.collect());
-            ended = view.checkpoint(&manifest);
-            // The snapshots of the readers may put it off.
-            while matches!(ended, Ok(Checkpoint::Postponed)) {
-                ended = view.checkpoint(&manifest);
-            }
-        }
+            drained_beside_readers(&view, &manifest)
+        });
+        let ended = drains.last();
         done.store(true, Ordering::Relaxed);
-        assert_eq!(ended.unwrap(), Checkpoint::At(19));
+        assert_eq!(ended.unwrap().unwrap(), Checkpoint::At(19));
         readers.map(|reader| reader.join().unwrap())
     });
     assert!(view.verify().unwrap());
@@ -513,16 +509,13 @@ fn blocks_are_written_over_and_never_under_a_reader() {
                 reads
             })
         });
-        let mut ended = Ok(Checkpoint::Nothing);
-        for sequence in 2..=150 {
+        let drains = (2..=150).map(|sequence| {
             commit(&view, sequence, round(sequence, 2));
-            ended = view.checkpoint(&manifest);
-            while matches!(ended, Ok(Checkpoint::Postponed)) {
-                ended = view.checkpoint(&manifest);
-            }
-        }
+            drained_beside_readers(&view, &manifest)
+        });
+        let ended = drains.last();
         done.store(true, Ordering::Relaxed);
-        assert_eq!(ended.unwrap(), Checkpoint::At(150));
+        assert_eq!(ended.unwrap().unwrap(), Checkpoint::At(150));
         readers.map(|reader| reader.join().unwrap())
     });
     assert!(view.verify().unwrap());
@@ -530,6 +523,16 @@ fn blocks_are_written_over_and_never_under_a_reader() {
     println!("reads={reads:?} once={once} after={after}");
     assert!(after <= 3 * once, "{once} bytes became {after}");
     view.close(LONG).unwrap();
+}
+
+/// Drains all that was committed; the snapshots of readers may put that off.
+fn drained_beside_readers(view: &View, manifest: &Manifest) -> Result<Checkpoint> {
+    loop {
+        match view.checkpoint(manifest) {
+            Ok(Checkpoint::Postponed) => {}
+            ended => return ended,
+        }
+    }
 }
 
 fn open_without_cache(dir: &Path) -> View {
