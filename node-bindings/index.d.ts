@@ -56,7 +56,10 @@ export interface ListOptions extends CallOptions {
   reverse?: boolean | null
   /** At most this many documents in all. */
   limit?: number | null
-  /** How many documents are fetched at a time: 1 to 1 000; unless it is said, 100 for one page and 500 for a whole list. */
+  /**
+   * How many documents are fetched at a time: 1 to 1 000; unless it is said, 100 for one page and 500 for a whole list, whose
+   * first pages are smaller.
+   */
   pageSize?: number | null
   /** Behind the page that gave this cursor. */
   after?: string | null

@@ -23,7 +23,7 @@ pub mod cpu;
 pub mod random;
 
 pub use duration::parse_duration;
-pub use engine::{Direction, Durability, EventKind};
+pub use engine::{Direction, Durability, EventKind, MAX_PAGE_ENTRIES};
 pub use error::{Error, ErrorKind, Result};
 pub use executor::{CallOptions, Change, FeedStart, Info, Pending};
 pub use kappa::{Feed, Kappa};

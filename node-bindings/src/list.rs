@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use kappa_core::{List, Result};
+use kappa_core::{List, MAX_PAGE_ENTRIES, Result};
 use napi::bindgen_prelude::External;
 use napi_derive::napi;
 use parking_lot::Mutex;
@@ -17,6 +17,11 @@ use crate::guard::export;
 use crate::port::{Port, Slot};
 use crate::store::Store;
 use crate::threads;
+
+/// Documents of the first page of a walk. Each further one has a quarter more, up to what was asked for: so JavaScript has
+/// something to do while the rest is read, also where one page would hold all of it, and a page is read in about the time
+/// that the one before it is used.
+const FIRST_PAGE: usize = 128;
 
 /// Which documents, as JavaScript says it.
 #[derive(Default, Deserialize)]
@@ -41,11 +46,12 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Val
 }
 
 impl Wanted {
-    /// The list in `store` that `json` describes.
-    fn parse(json: &str, store: &Store) -> Result<List> {
+    /// The list in `store` that `json` describes, and the size of its pages.
+    fn parse(json: &str, store: &Store) -> Result<(List, usize)> {
         let wanted: Self =
             serde_json::from_str(json).map_err(malformed("an option is unknown or has a wrong value"))?;
-        Ok(wanted.of(store.collection.list()))
+        let size = wanted.page_size.unwrap_or(FIRST_PAGE);
+        Ok((wanted.of(store.collection.list()), size))
     }
 
     fn of(self, list: List) -> List {
@@ -68,14 +74,14 @@ impl Wanted {
 #[napi]
 pub fn page(store: &External<Store>, slot: Slot, wanted: String) -> napi::Result<Option<String>> {
     export("page", || {
-        let list = Wanted::parse(&wanted, store)?;
+        let (list, _) = Wanted::parse(&wanted, store)?;
         let reading = threads::read("page", move || Ok(list.page().map(|page| Ok(Text::page(&page)))));
         Ok(store.port.start(slot, "page", async move { reading.await?.await }))
     })
 }
 
 /// A page that is being read: its documents, and what is left of the list behind it.
-type Reading = Pin<Box<dyn Future<Output = Result<(Text, Option<List>)>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = Result<(Text, Option<Rest>)>> + Send>>;
 
 /// A list as it is walked through.
 pub struct Walk {
@@ -86,20 +92,42 @@ pub struct Walk {
     _handle: Arc<Handle>,
 }
 
-fn read(list: List) -> Reading {
-    let reading = threads::read("nextPage", move || {
-        let page = list.page();
-        // Begun here: where another process is asked, nobody polls before the page is wanted.
-        Ok(page.map(move |page| Ok((Text::items(&page), list.behind(&page)))).start())
-    });
-    Box::pin(async move { reading.await?.await })
+/// What is left of a list, and how many documents its next page holds at most.
+struct Rest {
+    list: List,
+    size: usize,
+    asked: usize,
+}
+
+impl Rest {
+    fn of(list: List, asked: usize) -> Self {
+        // A size that no page can have is for the first one to refuse.
+        let size = if asked > MAX_PAGE_ENTRIES { asked } else { asked.min(FIRST_PAGE) };
+        Self { list: list.page_size(size), size, asked }
+    }
+
+    fn read(self) -> Reading {
+        let Self { list, size, asked } = self;
+        let reading = threads::read("nextPage", move || {
+            let page = list.page();
+            // Begun here: where another process is asked, nobody polls before the page is wanted.
+            let taken = page.map(move |page| {
+                let size = (size + size / 4).min(asked);
+                let rest = list.behind(&page).map(|list| Self { list: list.page_size(size), size, asked });
+                Ok((Text::items(&page), rest))
+            });
+            Ok(taken.start())
+        });
+        Box::pin(async move { reading.await?.await })
+    }
 }
 
 /// Begins to read the documents that `wanted` describes.
 #[napi]
 pub fn walk(store: &External<Store>, wanted: String) -> napi::Result<External<Walk>> {
     export("walk", || {
-        let next = Arc::new(Mutex::new(Some(read(Wanted::parse(&wanted, store)?))));
+        let (list, asked) = Wanted::parse(&wanted, store)?;
+        let next = Arc::new(Mutex::new(Some(Rest::of(list, asked).read())));
         Ok(External::new(Walk { port: Arc::clone(&store.port), next, _handle: store.handle() }))
     })
 }
@@ -112,7 +140,7 @@ pub fn next_page(walk: &External<Walk>, slot: Slot) -> napi::Result<Option<Strin
         Ok(walk.port.start(slot, "nextPage", async move {
             let Some(reading) = reading else { return Ok(Text::new("null".to_owned())) };
             let (items, rest) = reading.await?;
-            *next.lock() = rest.map(read);
+            *next.lock() = rest.map(Rest::read);
             Ok(items)
         }))
     })

@@ -103,6 +103,23 @@ test('a list gives every document over all its pages', async (t) => {
   assert.equal((await orders.list({ after: first.cursor, pageSize: 100 }).page()).cursor, null)
 })
 
+// The first pages are smaller than those that were asked for, and each is read beside the one before.
+test('a list of many pages gives every document once, whatever its pages hold', async (t) => {
+  const db = await inMemory(t)
+  const orders = await db.collection('orders', { indexes: ['n'] })
+  const all = Array.from({ length: 700 }, (_, n) => n)
+  const batch = db.batch()
+  for (const n of all) batch.create('orders', { n })
+  await batch.commit()
+  const listed = async (options) => (await orders.list(options).toArray()).map(({ n }) => n)
+  assert.deepEqual(await listed(), all)
+  assert.deepEqual(await listed({ pageSize: 1000, index: 'n' }), all)
+  assert.deepEqual(await listed({ pageSize: 1000, index: 'n', reverse: true }), [...all].reverse())
+  assert.deepEqual(await listed({ pageSize: 1000, limit: 289 }), all.slice(0, 289))
+  assert.deepEqual(await listed({ pageSize: 129, index: 'n', from: 100, to: 500 }), all.slice(100, 501))
+  for (const pageSize of [0, 1_001]) assert.equal((await failure(() => listed({ pageSize }))).code, 'invalid_input')
+})
+
 // Creates are gathered and handed over together: what is called behind them must still come behind them.
 test('calls that nobody awaits happen in their order', async (t) => {
   const db = await inMemory(t)
