@@ -92,11 +92,10 @@ impl Log {
     /// `StorageFull`, `Unavailable`, `Closed`: do not write.
     pub fn admit(&self, growth: Growth) -> Result<()> {
         self.check_usable()?;
-        let full = |free: u64| {
-            Error::new(ErrorKind::StorageFull, "the disk is nearly full; free space, or delete what is not needed")
-                .with("directory", self.dir.display())
-                .with("free", free)
+        let refused = |why, free: u64| {
+            Error::new(ErrorKind::StorageFull, why).with("directory", self.dir.display()).with("free", free)
         };
+        let full = |free| refused("the disk is nearly full; free space, or delete what is not needed", free);
         let (spares, segment) = {
             let state = self.state.read();
             (state.spares.len(), state.spares.front().map_or(self.options.segment_bytes, |spare| spare.bytes))
@@ -113,10 +112,19 @@ impl Log {
                     return Ok(());
                 }
                 let space = self.files.space(&self.dir).map_err(|error| file_failed("log.admit", &self.dir, error))?;
-                let limit = low_space(&self.options, space.total) + self.claims.view.load(Ordering::SeqCst);
+                let low = low_space(&self.options, space.total);
+                let spoken_for = self.claims.view.load(Ordering::SeqCst);
+                let limit = low + spoken_for;
                 let beyond = space.free.saturating_sub(limit) / 2 / u64::from(LARGEST_RECORD);
                 self.admitted.store(beyond.min(MOST_UNASKED).cast_signed(), Ordering::Relaxed);
-                if space.free < limit { Err(full(space.free)) } else { Ok(()) }
+                if space.free >= limit {
+                    Ok(())
+                } else if space.free >= low {
+                    let why = "the disk has no room to spare while the view is written to it; retry in a moment, or free space";
+                    Err(refused(why, space.free).with("spoken_for", spoken_for))
+                } else {
+                    Err(full(space.free))
+                }
             }
             // A group that needs a segment makes one where it can, so only a failed try counts.
             Growth::Shrinks if short && spares == 0 && self.room() < LARGEST_RECORD.min(segment / 2) => Err(full(0)),
