@@ -256,6 +256,8 @@ export interface OpenOptions extends CallOptions {
 
 /** How a database stands. */
 export interface Info {
+  /** Tells this database from all others, wherever it is moved: 32 hexadecimal digits. A copy of its files has the same. */
+  id: string
   version: string
   durability: 'written' | 'synced' | 'replicated'
   view: 'sled' | 'memory'

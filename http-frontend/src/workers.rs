@@ -104,7 +104,7 @@ async fn keep_reaping(kappa: Kappa, containers: Containers) {
 /// What cannot be looked up stays.
 fn reap(kappa: &Kappa, containers: &Containers) -> Result<usize> {
     let is_over = |task: Option<Task>| task.is_none_or(|task| task.state != TaskState::Active);
-    containers.reap(&|id| !kappa.tasks().get(id).wait().is_ok_and(is_over))
+    containers.reap(&kappa.info()?.id, &|id| !kappa.tasks().get(id).wait().is_ok_and(is_over))
 }
 
 fn run(kinds: &Kinds, kappa: &Kappa, job: &Job) -> std::result::Result<Json, Failure> {

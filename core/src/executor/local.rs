@@ -21,7 +21,7 @@ use crate::{store, task};
 
 use super::maintenance::{self, Maintenance};
 use super::rules::{Call, Rules};
-use super::{CallOptions, Change, Executor, FeedStart, Info, Pending, cursor};
+use super::{CallOptions, Change, Executor, FeedStart, Info, Pending, cursor, id_text};
 
 /// How long a close waits for background work.
 const CLOSE_WITHIN: Duration = Duration::from_secs(60);
@@ -225,6 +225,7 @@ impl Executor for Local {
         self.check_open()?;
         let engine = self.partition.engine();
         Ok(Info {
+            id: id_text(self.about.database),
             version: env!("CARGO_PKG_VERSION"),
             durability: engine.durability().name(),
             view: self.about.view,

@@ -17,6 +17,7 @@ pub mod share;
 use std::fmt;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 pub use pending::Pending;
@@ -74,6 +75,8 @@ pub enum FeedStart {
 /// What an operator wants to know about an open database.
 #[derive(Clone, Debug, Serialize)]
 pub struct Info {
+    /// Tells this database from all others, wherever it is moved: 32 hexadecimal digits. A copy of its files has the same.
+    pub id: String,
     /// The version of this library.
     pub version: &'static str,
     /// The level every answer has.
@@ -92,6 +95,11 @@ pub struct Info {
     pub role: &'static str,
     /// The process that has the data directory open.
     pub owner_pid: u32,
+}
+
+/// The text of a database's id.
+pub fn id_text(database: [u8; 16]) -> String {
+    HEXLOWER.encode(&database)
 }
 
 /// A number for [`Executor::instance`]; below 2^53, so that every language holds it.

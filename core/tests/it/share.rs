@@ -334,9 +334,12 @@ fn a_process_may_open_a_directory_twice() {
     database::things(&second).create(serde_json::json!({"id": "a"})).wait().unwrap();
     assert_eq!((count(&first), count(&second)), (1, 1));
     assert_eq!((first.info().unwrap().role, second.info().unwrap().role), ("owner", "client"));
+    let id = first.info().unwrap().id;
+    assert_eq!(second.info().unwrap().id, id);
     first.close().unwrap();
     assert_eq!(count(&second), 1, "the second handle took over");
-    assert_eq!(second.info().unwrap().role, "owner");
+    assert_eq!((second.info().unwrap().role, second.info().unwrap().id), ("owner", id.clone()));
+    assert_ne!(Kappa::in_memory(&small(), &Env::default()).unwrap().info().unwrap().id, id, "another database");
     let alone = Options { mode: Mode::Owner, ..small() };
     let error = Kappa::open_with(place.path(), &alone, &Env::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Locked);

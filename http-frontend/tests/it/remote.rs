@@ -135,6 +135,7 @@ fn an_operator_asks_and_ends_as_in_a_directory() {
     kappa.ready().unwrap();
     let info = kappa.info().unwrap();
     assert_eq!((info.role, info.owner_pid, info.durability), ("client", std::process::id(), "synced"));
+    assert_eq!(info.id.len(), 32, "{}", info.id);
     assert_eq!(kappa.check().unwrap(), Vec::<String>::new());
     let other = kappa.clone();
     let mut feed = kappa.feed(FeedStart::Now).wait().unwrap();

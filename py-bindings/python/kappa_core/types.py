@@ -127,8 +127,9 @@ class CollectionInfo(TypedDict):
 
 
 class Info(TypedDict):
-    """How an open database stands."""
+    """How an open database stands; `id` tells it from all others, wherever it is moved."""
 
+    id: str
     version: str
     durability: str
     view: str

@@ -45,6 +45,9 @@ struct Report {
 
 #[derive(Debug, Deserialize)]
 struct Database {
+    /// Nothing from a server that is older than this field.
+    #[serde(default)]
+    id: String,
     version: String,
     durability: String,
     view: String,
@@ -74,6 +77,7 @@ pub fn read_info(body: &[u8]) -> Result<Info> {
     let Report { database } = read(body)?;
     let name = |text: &str| known(text).unwrap_or("unknown");
     Ok(Info {
+        id: database.id,
         version: name(&database.version),
         durability: name(&database.durability),
         view: name(&database.view),

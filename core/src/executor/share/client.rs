@@ -12,7 +12,7 @@ use event_listener::Event;
 
 use crate::env::fork;
 use crate::error::{Error, ErrorKind, Result};
-use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending};
+use crate::executor::{CallOptions, Change, Executor, FeedStart, Info, Pending, id_text};
 use crate::operation::{Answer, Operation};
 use crate::store::session::SessionCall;
 
@@ -397,7 +397,7 @@ impl Client {
     /// As [`Executor::info`].
     pub fn info(self: &Arc<Self>) -> Result<Info> {
         match self.ask(&Request::Info, self.setting.options.deadline).wait()? {
-            Asked::There(mut reader) => reader.info(),
+            Asked::There(mut reader) => reader.info(self.state().database.map(id_text).unwrap_or_default()),
             Asked::Here(owner) => owner.local.info(),
         }
     }

@@ -192,10 +192,11 @@ impl Reader {
         })
     }
 
-    /// As [`put_info`] wrote it.
-    pub fn info(&mut self) -> Result<Info> {
+    /// As [`put_info`] wrote it; `id` was said at the beginning of the connection.
+    pub fn info(&mut self, id: String) -> Result<Info> {
         let mut name = || self.text().map(|name| known(&name).unwrap_or("unknown"));
         Ok(Info {
+            id,
             version: name()?,
             durability: name()?,
             view: name()?,

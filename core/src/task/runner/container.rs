@@ -12,7 +12,7 @@ use crate::task::kinds::{Context, Failure, Kind, Outcome};
 use crate::task::model::TaskId;
 
 use super::definitions::{ContainerDefinition, check_variables};
-use super::engine::{Engine, LABEL};
+use super::engine::{DATABASE_LABEL, Engine, TASK_LABEL};
 use super::program::{not_started, outcome, run_name, task_variables};
 use super::template::Template;
 
@@ -58,13 +58,14 @@ impl RunContainer {
     }
 
     /// The whole command line behind the engine's name.
-    fn command_line(&self, name: &str, context: &dyn Context) -> Result<Vec<OsString>> {
+    fn command_line(&self, name: &str, database: &str, context: &dyn Context) -> Result<Vec<OsString>> {
         let ContainerDefinition { image, environment, processors, limits, .. } = &self.definition;
         let mut line: Vec<OsString> =
             ["run", "--rm", "--interactive", "--init", "--pull", "never"].map(OsString::from).to_vec();
         let mut option = |name: &str, value: String| line.extend([OsString::from(name), OsString::from(value)]);
         option("--name", name.to_owned());
-        option("--label", format!("{LABEL}={}", context.fence()));
+        option("--label", format!("{DATABASE_LABEL}={database}"));
+        option("--label", format!("{TASK_LABEL}={}", context.fence()));
         option("--network", "none".to_owned());
         option("--cap-drop", "ALL".to_owned());
         option("--security-opt", "no-new-privileges".to_owned());
@@ -96,9 +97,10 @@ impl Kind for RunContainer {
 
     fn run(&self, context: &dyn Context) -> Outcome {
         self.fetch(context)?;
-        self.remove_earlier_runs(context)?;
+        let database = context.kappa().info()?.id;
+        self.remove_earlier_runs(&database, context)?;
         let name = run_name(context, &*self.engine.entropy);
-        let line = self.command_line(&name, context)?;
+        let line = self.command_line(&name, &database, context)?;
         let folder = self.engine.folders.make(&name, None).map_err(|error| not_started(&error))?;
         let mut limits = self.definition.limits.of_client();
         limits.time += START;
@@ -128,10 +130,10 @@ impl RunContainer {
     }
 
     /// Removes what a worker that was killed has left of earlier runs: this one must not work beside them.
-    fn remove_earlier_runs(&self, context: &dyn Context) -> Result<(), Failure> {
+    fn remove_earlier_runs(&self, database: &str, context: &dyn Context) -> Result<(), Failure> {
         let (id, number) = (context.id(), context.run_number());
         if number > 1 {
-            let names = self.engine.names().map_err(|error| Failure::passing("engine", error.to_string()))?;
+            let names = self.engine.names(database).map_err(|error| Failure::passing("engine", error.to_string()))?;
             let earlier = |name: &&String| fence_of(name).is_some_and(|(of, run)| of == id && run < number);
             names.iter().filter(earlier).for_each(|name| self.engine.remove(name));
         }
@@ -183,13 +185,13 @@ impl Containers {
         Self { engine }
     }
 
-    /// Kills and removes the containers of tasks for which `runs` answers false; it is given the task's id. Answers how
-    /// many. To be called by a worker from time to time; one container engine serves one database.
+    /// Kills and removes the containers of tasks of the database with the id `database` (see [`crate::Info`]) for which
+    /// `runs` answers false; it is given the task's id. Answers how many. To be called by a worker from time to time.
     ///
     /// # Errors
     /// `Unavailable` where the engine does not answer.
-    pub fn reap(&self, runs: &dyn Fn(TaskId) -> bool) -> Result<usize> {
-        let names = self.engine.names()?;
+    pub fn reap(&self, database: &str, runs: &dyn Fn(TaskId) -> bool) -> Result<usize> {
+        let names = self.engine.names(database)?;
         let left = names.iter().filter(|name| fence_of(name).is_some_and(|(id, _)| !runs(id)));
         Ok(left.inspect(|name| self.engine.remove(name)).count())
     }

@@ -31,8 +31,10 @@ const VARIABLES: [&str; 10] = [
     "CONTAINERS_STORAGE_CONF",
 ];
 
-/// The label that tells containers of tasks from all others; its value is the task.
-pub const LABEL: &str = "kappa.task";
+/// The label of a container that runs a task; its value is the task and its run.
+pub const TASK_LABEL: &str = "kappa.task";
+/// The label that tells the containers of one database from those of others, which one engine may run beside each other.
+pub const DATABASE_LABEL: &str = "kappa.database";
 
 /// One container engine.
 #[derive(Clone, Debug)]
@@ -103,12 +105,12 @@ impl Engine {
         Ok(())
     }
 
-    /// The names of all containers that run tasks, or did.
+    /// The names of all containers that run tasks of the database with this id, or did.
     ///
     /// # Errors
     /// `Unavailable` where the engine does not answer.
-    pub fn names(&self) -> Result<Vec<String>> {
-        let filter = format!("label={LABEL}");
+    pub fn names(&self, database: &str) -> Result<Vec<String>> {
+        let filter = format!("label={DATABASE_LABEL}={database}");
         let names = self.command(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])?;
         Ok(names.lines().map(|name| name.trim().to_owned()).collect())
     }

@@ -76,12 +76,14 @@ fn a_container_is_run_with_nothing_but_its_image() {
     let [look, line] = calls.as_slice() else { panic!("{calls:?}") };
     assert_eq!(look.join(" "), format!("image inspect --format {{{{.Id}}}} {IMAGE}"));
     let line = line.join(" ");
+    let database = line.split(' ').find_map(|word| word.strip_prefix("kappa.database=")).expect("it says whose it is");
+    assert!(database.len() == 32 && database.bytes().all(|byte| byte.is_ascii_hexdigit()), "{database}");
     let name = line.split(' ').skip_while(|word| *word != "--name").nth(1).expect("it has a name");
     let rest = name.strip_prefix("kappa-7-1-").expect("the task and its run");
     assert_eq!(rest.len(), 16, "{name}");
     let expected = format!(
-        "run --rm --interactive --init --pull never --name {name} --label kappa.task=7-1 --network none --cap-drop ALL \
-         --security-opt no-new-privileges --user 65534:65534 --pids-limit 20 --memory 67108864 --memory-swap 67108864 \
+        "run --rm --interactive --init --pull never --name {name} --label kappa.database={database} --label kappa.task=7-1 \
+         --network none --cap-drop ALL --security-opt no-new-privileges --user 65534:65534 --pids-limit 20 --memory 67108864 --memory-swap 67108864 \
          --cpus 0.5 --ulimit core=0 --tmpfs /tmp:rw,noexec,nosuid,nodev,mode=1777,size=1000000 --log-driver none --env A=b c \
          --env KAPPA_TASK_ID=7 --env KAPPA_TASK_FENCE=7-1 --read-only {IMAGE} fast"
     );
@@ -173,13 +175,13 @@ fn what_a_dead_server_left_is_reaped() {
         asked.lock().push(id);
         id == 8
     };
-    assert_eq!(containers.reap(&runs).expect("it answers"), 3);
+    assert_eq!(containers.reap("00ff", &runs).expect("it answers"), 3);
     assert_eq!(*asked.lock(), [7, 8, 7, 9]);
     let calls = place.calls();
-    assert_eq!(calls[0], ["ps", "--all", "--filter", "label=kappa.task", "--format", "{{.Names}}"]);
+    assert_eq!(calls[0], ["ps", "--all", "--filter", "label=kappa.database=00ff", "--format", "{{.Names}}"]);
     assert_eq!(removed(&calls), ["kappa-7-1-00aa", "kappa-7-12-00dd", "kappa-9-1-00cc"]);
     let (_, containers) = place.kinds("echo no daemon >&2; exit 1");
-    let error = containers.reap(&|_| true).expect_err("nobody answers");
+    let error = containers.reap("00ff", &|_| true).expect_err("nobody answers");
     assert!(error.to_string().contains("no daemon"), "{error}");
 }
 
@@ -204,7 +206,11 @@ fn another_run_begins_without_the_containers_of_those_before() {
     assert_eq!(place.commands(), ["image", "run"], "nothing can be left of a run before the first");
     assert_eq!(kinds.run("adder", &first.again()), Ok(json!(10)));
     assert_eq!(place.commands()[2..], ["ps", "kill", "rm", "run"]);
-    assert_eq!(removed(&place.calls()), ["kappa-7-1-00aa"]);
+    let calls = place.calls();
+    assert_eq!(removed(&calls), ["kappa-7-1-00aa"]);
+    // Another database on the same engine has a task 7 of its own.
+    let database = calls[1].iter().find(|word| word.starts_with("kappa.database=")).expect("it says whose it is");
+    assert_eq!(calls[2][3], format!("label={database}"));
 }
 
 #[test]
