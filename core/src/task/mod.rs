@@ -30,7 +30,7 @@ mod work;
 mod tests;
 
 use crate::error::{Error, ErrorKind};
-use crate::partition::{Run, Transaction};
+use crate::partition::{Halt, Run, Transaction};
 
 use operation::{TaskAnswer, TaskOperation};
 
@@ -68,6 +68,17 @@ pub fn run(operation: &TaskOperation, tx: &mut Transaction<'_>) -> Run<TaskAnswe
         TaskOperation::Overdue { since, instance } => tick::overdue(tx, *since, *instance),
         TaskOperation::Tick { queue, since } => tick::tick(tx, queue.as_deref(), *since),
         TaskOperation::Opened { instance } => era::open(tx, *instance),
+    }
+}
+
+/// What was found; none about what cannot be read, which must not keep everything else from going on. It stays where it is.
+fn readable<T>(found: Run<T>, what: &str) -> Run<Option<T>> {
+    match found {
+        Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => {
+            tracing::error!(%error, what, "passed over because it cannot be read");
+            Ok(None)
+        }
+        found => found.map(Some),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::partition::{Halt, Run, Transaction};
 use super::cron::{Times, zone};
 use super::model::{Misfire, NewTask, Schedule, ScheduleInfo, TaskId};
 use super::operation::TaskAnswer;
-use super::{damaged, keys, limits, tasks};
+use super::{damaged, front, keys, limits, readable, tasks};
 
 const VERSION: u8 = 1;
 /// A firing that comes no later than this is in time: the tick comes once a second.
@@ -67,7 +67,7 @@ pub fn put(tx: &mut Transaction<'_>, schedule: &Schedule) -> Run<TaskAnswer> {
     if next.is_none() && !schedule.paused {
         return Err(Error::invalid("the schedule never fires").with("cron", &schedule.cron).into());
     }
-    let old = load(tx, &schedule.name)?;
+    let old = readable(load(tx, &schedule.name), "the schedule before")?.flatten();
     // Programs set their schedules whenever they start: what came due while none ran is missed, and not forgotten.
     let missed = old.as_ref().and_then(|old| old.next.filter(|_| same_times(&old.schedule, schedule)));
     let next = missed.or(next);
@@ -92,8 +92,13 @@ fn same_times(old: &Schedule, new: &Schedule) -> bool {
 
 /// Ends a schedule.
 pub fn remove(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
-    let Some(old) = load(tx, name)? else { return Ok(TaskAnswer::Removed(false)) };
-    clear_slot(tx, &old)?;
+    if tx.get(&keys::schedule(name))?.is_none() {
+        return Ok(TaskAnswer::Removed(false));
+    }
+    // The slot of one that cannot be read is found without its schedule, and goes then.
+    if let Some(old) = readable(load(tx, name), "a schedule")?.flatten() {
+        clear_slot(tx, &old)?;
+    }
     tx.delete(keys::schedule(name))?;
     Ok(TaskAnswer::Removed(true))
 }
@@ -108,28 +113,38 @@ pub fn describe(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
 /// Every schedule as it stands, by name.
 pub fn all(tx: &mut Transaction<'_>) -> Run<TaskAnswer> {
     let page = tx.scan(&keys::schedules(), Direction::Forward, MAX_PAGE_ENTRIES)?;
-    let infos = page.iter().map(|entry| Ok(decode(&entry.value)?.info())).collect::<Run<_>>()?;
-    Ok(TaskAnswer::Schedules(infos))
+    let stored = page.iter().map(|entry| readable(decode(&entry.value).map_err(Into::into), "a schedule"));
+    let stored = stored.collect::<Run<Vec<_>>>()?;
+    Ok(TaskAnswer::Schedules(stored.into_iter().flatten().map(Stored::info).collect()))
 }
 
 /// Fires what is due; whether there is more. The slot moves in the operation that enqueues, so that no slot fires twice.
 pub fn fire_due(tx: &mut Transaction<'_>) -> Run<bool> {
-    let now = tx.now();
-    let found = tx.scan(&keys::slots_by(now), Direction::Forward, SCHEDULES)?;
+    let (now, before) = (tx.now(), tx.written());
+    let mut rest = keys::slots_by(now);
     let mut firings = 0;
-    for entry in &found {
-        if firings >= FIRINGS {
-            return Ok(true);
+    loop {
+        let found = tx.scan(&rest, Direction::Forward, SCHEDULES)?;
+        for entry in &found {
+            if firings >= FIRINGS {
+                return Ok(true);
+            }
+            let (at, name) = keys::split_slot(&entry.key).ok_or_else(damaged)?;
+            let Some(stored) = readable(load(tx, name), "a schedule that is due")? else { continue };
+            match stored.filter(|stored| stored.next == Some(at)) {
+                // Also one that only rests, or leaves its slots out, is written with all its parameters.
+                Some(stored) if tx.written() > before && !has_room(tx, &stored) => return Ok(true),
+                Some(stored) => firings += fire(tx, stored, at, now, FIRINGS - firings)?,
+                None => tx.delete(entry.key.clone())?,
+            }
         }
-        let (at, name) = keys::split_slot(&entry.key).ok_or_else(damaged)?;
-        match load(tx, name)?.filter(|stored| stored.next == Some(at)) {
-            // Also one that only rests, or leaves its slots out, is written with all its parameters.
-            Some(stored) if tx.written() > 0 && !has_room(tx, &stored) => return Ok(true),
-            Some(stored) => firings += fire(tx, stored, at, now, FIRINGS - firings)?,
-            None => tx.delete(entry.key.clone())?,
+        // Where nothing was written, none of these can be read: the next step would find the same.
+        let changed = tx.written() > before;
+        match found.last() {
+            Some(last) if found.len() == SCHEDULES && !changed => rest.start = front::behind(&last.key),
+            _ => return Ok(changed && !tx.scan(&keys::slots_by(now), Direction::Forward, 1)?.is_empty()),
         }
     }
-    Ok(found.len() == SCHEDULES || !tx.scan(&keys::slots_by(now), Direction::Forward, 1)?.is_empty())
 }
 
 /// Fires one schedule from its slot `at` on, at most `most` times; how often it did.

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 
 use crate::engine::{Direction, EventKind, KeyRange};
-use crate::error::ErrorKind;
-use crate::partition::{Halt, Run, Transaction};
+use crate::partition::{Run, Transaction};
 
 use super::front::{self, Front};
 use super::model::TaskState;
@@ -14,7 +13,8 @@ use super::planted::{self, Planted};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era};
-use super::{damaged, era, keys, schedule, tasks, work};
+use super::work::{self, Promoted};
+use super::{damaged, era, keys, readable, schedule, tasks};
 
 /// One step takes back at most so many tasks,
 const LEASES: usize = 256;
@@ -76,11 +76,12 @@ fn due(queue: u16, since: i64, now: i64) -> KeyRange {
 
 fn promote(tx: &mut Transaction<'_>, queue: u16, since: i64) -> Run<bool> {
     let range = due(queue, since, tx.now());
-    if work::promote(tx, &range)? {
+    let promoted = work::promote(tx, &range)?;
+    if promoted == Promoted::All {
         let front = Front { promoted: tx.now(), ..front::load(tx, queue)? };
         front::save(tx, queue, &front)?;
     }
-    Ok(!tx.scan(&range, Direction::Forward, 1)?.is_empty())
+    Ok(promoted == Promoted::Some)
 }
 
 /// The first entry of a waiting task, where it lies before the queue's front: no claim would find it. None should ever.
@@ -105,7 +106,7 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
             if tx.written() >= STEP_BYTES {
                 return Ok(true);
             }
-            readable(end_lease(tx, &entry.key, &era), queue.number)?;
+            readable(end_lease(tx, &entry.key, &era), "a task with a lease")?;
         }
         let Some(last) = found.last().filter(|_| found.len() == LEASES) else { return Ok(false) };
         if tx.written() > before {
@@ -113,17 +114,6 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
         }
         // None of them can be read: the next step would find the same.
         rest.start = front::behind(&last.key);
-    }
-}
-
-/// What was found out about one task; none about one that cannot be read, which must not keep the others from coming back.
-fn readable<T>(found: Run<T>, queue: u16) -> Run<Option<T>> {
-    match found {
-        Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => {
-            tracing::error!(%error, queue, "a task with a lease cannot be read");
-            Ok(None)
-        }
-        found => found.map(Some),
     }
 }
 
@@ -149,10 +139,10 @@ pub fn end_leases_of_the_dead(tx: &mut Transaction<'_>, queue: u16, era: &Era) -
                 return Ok(true);
             }
             let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-            let old = readable(tasks::load(tx, id), queue)?.flatten();
+            let old = readable(tasks::load(tx, id), "a task with a lease")?.flatten();
             let dead = |record: &Record| record.lease.is_some_and(|held| step::lease_end(&held, era) <= era.opened);
             if old.as_ref().is_some_and(dead) {
-                readable(end_lease(tx, &entry.key, era), queue)?;
+                readable(end_lease(tx, &entry.key, era), "a task with a lease")?;
             }
         }
         let Some(last) = found.last().filter(|_| found.len() == LEASES) else { return Ok(false) };

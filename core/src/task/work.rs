@@ -16,7 +16,7 @@ use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era, Grant};
-use super::{damaged, era, keys, limits, tasks};
+use super::{damaged, era, keys, limits, readable, tasks};
 
 /// A claim ends once its operation has written this much, well below what one may,
 const CLAIM_BYTES: usize = 512 << 10;
@@ -69,7 +69,8 @@ pub fn work(tx: &mut Transaction<'_>, work: &Work, seed: u64) -> Run<TaskAnswer>
 
 fn report(tx: &mut Transaction<'_>, budgets: &mut Budgets, report: &Report, era: &Era, chance: u64) -> Run<Verdict> {
     let id = report.lease.task;
-    let Some(old) = tasks::load(tx, id)? else { return Ok(Verdict::Stale) };
+    // The others' outcomes are no worse for one that cannot be read.
+    let Some(old) = readable(tasks::load(tx, id), "a task that ran")?.flatten() else { return Ok(Verdict::Stale) };
     let (mut new, verdict) = step::report(old.clone(), &report.lease, &report.outcome, (era, tx.now()), chance);
     if matches!(report.outcome, Outcome::Failed { .. }) && verdict != Verdict::Stale && !new.state.is_final() {
         new = within_budget(tx, budgets, new, chance)?;
@@ -116,10 +117,10 @@ impl Claiming<'_> {
         }
         let number = queue.number;
         let due = front::load(tx, number)?.due(number, tx.now());
-        let all_promoted = promote(tx, &due)?;
+        let promoted = promote(tx, &due)?;
         // Only now: what was promoted may have moved it back, and would be hidden behind the front of before.
         let mut front = front::load(tx, number)?;
-        if all_promoted {
+        if promoted == Promoted::All {
             front = Front { promoted: tx.now(), ..front };
         }
         // Whatever comes to wait changes this count. Where several processes write, reading it keeps the front from passing
@@ -127,19 +128,25 @@ impl Claiming<'_> {
         if queue::count(tx, number, TaskState::Waiting)? == 0 {
             return Ok(());
         }
-        let found = tx.scan(&front.waiting(number), Direction::Forward, allowed)?;
-        if found.is_empty() {
-            return Ok(());
-        }
-        // Every task that is about to be claimed, so that all of them are fetched in one round.
-        fetch(tx, found.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
-        let before = self.claimed.len();
-        for entry in &found {
-            if self.is_done(tx) {
+        let (before, began) = (self.claimed.len(), front.first.clone());
+        // Again only where none of those that were found could be claimed.
+        while self.claimed.len() == before && !self.is_done(tx) {
+            let found = tx.scan(&front.waiting(number), Direction::Forward, allowed)?;
+            if found.is_empty() {
                 break;
             }
-            self.claim(tx, entry)?;
-            front.first = front::behind(&entry.key);
+            // Every task that is about to be claimed, so that all of them are fetched in one round.
+            fetch(tx, found.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
+            for entry in &found {
+                if self.is_done(tx) {
+                    break;
+                }
+                self.claim(tx, entry)?;
+                front.first = front::behind(&entry.key);
+            }
+        }
+        if front.first == began {
+            return Ok(());
         }
         front::save(tx, number, &front)?;
         let started = self.claimed.len() - before;
@@ -149,8 +156,9 @@ impl Claiming<'_> {
 
     fn claim(&mut self, tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<()> {
         let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+        let Some(old) = readable(tasks::load(tx, id), "a task that waits")? else { return Ok(()) };
         // An entry that no waiting task stands behind would be found again by every claim.
-        let Some(old) = tasks::load(tx, id)?.filter(|old| place::entry(id, old) == entry.key) else {
+        let Some(old) = old.filter(|old| place::entry(id, old) == entry.key) else {
             return tx.delete(entry.key.clone());
         };
         let new = step::claim(old.clone(), &self.grant(), tx.now());
@@ -170,25 +178,45 @@ impl Claiming<'_> {
     }
 }
 
-/// Lets tasks wait whose entries lie in `range` and that are due; whether there were any, and not more than one call takes.
-/// The tick does the rest.
-pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<bool> {
-    let now = tx.now();
-    let due = tx.scan(range, Direction::Forward, PROMOTED)?;
-    fetch(tx, due.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
-    for entry in &due {
-        if tx.written() >= PROMOTE_BYTES {
-            return Ok(false);
+/// What became of the tasks that are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promoted {
+    /// There were none.
+    None,
+    /// There may be more than one call takes. The tick does the rest.
+    Some,
+    /// All that can be read wait now.
+    All,
+}
+
+/// Lets tasks wait whose entries lie in `range` and that are due.
+pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<Promoted> {
+    let (now, before) = (tx.now(), tx.written());
+    let mut rest = range.clone();
+    loop {
+        let due = tx.scan(&rest, Direction::Forward, PROMOTED)?;
+        fetch(tx, due.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
+        for entry in &due {
+            if tx.written() >= PROMOTE_BYTES {
+                return Ok(Promoted::Some);
+            }
+            let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+            let Some(old) = readable(tasks::load(tx, id), "a task that is due")? else { continue };
+            let old = old.filter(|old| place::entry(id, old) == entry.key);
+            match old.clone().and_then(|old| step::promote(old, now)).zip(old) {
+                Some((new, old)) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?,
+                None => tx.delete(entry.key.clone())?,
+            }
         }
-        let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-        let old = tasks::load(tx, id)?.filter(|old| place::entry(id, old) == entry.key);
-        match old.clone().and_then(|old| step::promote(old, now)).zip(old) {
-            Some((new, old)) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?,
-            None => tx.delete(entry.key.clone())?,
+        match due.last() {
+            None if rest.start == range.start => return Ok(Promoted::None),
+            // Where there may be more, the next look begins at the same place; what was promoted is gone from there.
+            Some(_) if due.len() == PROMOTED && tx.written() > before => return Ok(Promoted::Some),
+            // None of them can be read: the next look would find the same.
+            Some(last) if due.len() == PROMOTED => rest.start = front::behind(&last.key),
+            _ => return Ok(Promoted::All),
         }
     }
-    // Where there may be more, the next look begins at the same place; what was promoted is gone from there.
-    Ok(!due.is_empty() && due.len() < PROMOTED)
 }
 
 /// How many more tasks of the queue may run.
@@ -310,7 +338,8 @@ pub fn progress(tx: &mut Transaction<'_>, lease: &Lease, progress: f64) -> Run<T
 /// Changes an active task under its lease, and answers how that stands.
 fn change(tx: &mut Transaction<'_>, lease: &Lease, told: Told, change: impl FnOnce(&mut Record, i64)) -> Run<Renewal> {
     let (era, now) = (era::load(tx)?, tx.now());
-    let Some(old) = tasks::load(tx, lease.task)? else { return Ok(Renewal::Stale) };
+    let old = readable(tasks::load(tx, lease.task), "a task with a lease")?.flatten();
+    let Some(old) = old else { return Ok(Renewal::Stale) };
     let mut new = old.clone();
     change(&mut new, now);
     let Some(held) = step::held(&mut new, lease, &era, now) else { return Ok(Renewal::Stale) };

@@ -152,3 +152,31 @@ fn what_no_schedule_may_be_is_refused() {
     assert_eq!(put(&mut bench, &every_minute(Misfire::Once)).unwrap_err().kind(), ErrorKind::TooLarge);
     put(&mut bench, &Schedule { name: "s7".into(), ..every_minute(Misfire::Skip) }).unwrap();
 }
+
+/// As with tasks; and whoever sets it again, or removes it, is rid of it.
+#[test]
+fn a_schedule_that_cannot_be_read_keeps_no_other_from_firing() {
+    let mut bench = Bench::new();
+    // More than one step looks at, all before the one that can be read.
+    let name = |n: usize| format!("{n:03}");
+    for n in 0..=70 {
+        put(&mut bench, &Schedule { name: name(n), ..every_minute(Misfire::Once) }).unwrap();
+    }
+    for n in 0..70 {
+        bench.overwrite(keys::schedule(&name(n)), &b"?"[..]);
+    }
+    bench.wait(MINUTE_MS);
+    bench.tick();
+    assert_eq!(bench.records().len(), 1, "the one that can be read has fired");
+    assert_eq!(info(&mut bench).fired, 1);
+    put(&mut bench, &Schedule { name: name(0), ..every_minute(Misfire::Once) }).unwrap();
+    let removed = bench.call(&TaskOperation::RemoveSchedule { name: name(1) }).unwrap();
+    assert!(matches!(removed, TaskAnswer::Removed(true)), "{removed:?}");
+    bench.wait(MINUTE_MS);
+    bench.tick();
+    assert_eq!(bench.records().len(), 3, "both that can be read have fired");
+    let slots = keys::slots_by(i64::MAX);
+    let left = bench.keys.keys().filter(|key| **key >= slots.start && slots.end.as_ref().is_none_or(|end| *key < end));
+    assert!(left.filter_map(|key| keys::split_slot(key)).all(|(_, of)| of != name(1)), "its slot went, too");
+    bench.check_all();
+}

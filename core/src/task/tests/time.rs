@@ -451,3 +451,54 @@ fn a_batch_writes_documents_and_tasks_or_neither() {
     assert!(crate::operation::run(&Operation::Batch(vec![tick]), &mut tx).is_err(), "background work is Kappa's own");
     bench.check_all();
 }
+
+/// What one damaged record costs: itself. Whatever is claimed, reported, renewed or becomes due beside it goes on, and nothing of
+/// it is lost should it be readable again, to a later version for instance.
+#[test]
+fn a_task_that_cannot_be_read_is_passed_over_wherever_it_stands() {
+    let mut bench = Bench::new();
+    let work = |claim, reports| Work { queues: vec!["mail".into()], claim, reports, ..Work::default() };
+    let mut damaged = Vec::new();
+    let mut damage = |bench: &mut Bench, id: TaskId| {
+        let key = keys::task(id);
+        damaged.push((key.clone(), bench.keys[&key].value.clone()));
+        bench.overwrite(key, &b"?"[..]);
+    };
+    // One that waits, before another.
+    let [first, second, third] = [(); 3].map(|()| bench.enqueue(mail()).task.id);
+    damage(&mut bench, first);
+    let claimed = bench.work(work(2, Vec::new())).claimed;
+    assert_eq!(claimed.iter().map(|one| one.lease.task).collect::<Vec<_>>(), [second]);
+    let claimed = [claimed, bench.work(work(2, Vec::new())).claimed].concat();
+    assert_eq!(claimed.iter().map(|one| one.lease.task).collect::<Vec<_>>(), [second, third]);
+    // One that runs, when it is reported and renewed beside another.
+    damage(&mut bench, second);
+    let leases: Vec<_> = claimed.iter().map(|one| one.lease).collect();
+    let renewed = bench.call(&TaskOperation::Renew { leases: leases.clone(), lease_ms: 30_000 }).unwrap();
+    let TaskAnswer::Renewed(renewed) = renewed else { panic!("{renewed:?}") };
+    assert!(matches!(renewed[..], [Renewal::Stale, Renewal::Held { .. }]), "{renewed:?}");
+    let report = |lease| Report { lease, outcome: Outcome::Completed { result: Json::null() } };
+    let verdicts = bench.work(work(0, leases.into_iter().map(report).collect())).verdicts;
+    assert!(matches!(verdicts[..], [Verdict::Stale, Verdict::Accepted(_)]), "{verdicts:?}");
+    // More that become due than one step looks at, before one that can be read.
+    let delayed = |delay_ms| NewTask { delay_ms: Some(delay_ms), ..mail() };
+    for _ in 0..300 {
+        let id = bench.enqueue(delayed(1_000)).task.id;
+        damage(&mut bench, id);
+    }
+    let late = bench.enqueue(delayed(1_001)).task.id;
+    bench.wait(2_000);
+    bench.tick();
+    assert_eq!(bench.get(late).unwrap().state, TaskState::Waiting);
+    assert_eq!(bench.work(work(1, Vec::new())).claimed[0].lease.task, late);
+    // Nothing of them was lost.
+    for (key, sound) in damaged {
+        bench.keys.get_mut(&key).unwrap().value = sound;
+    }
+    bench.wait(40_000);
+    bench.tick();
+    for id in [first, second] {
+        assert_eq!(bench.get(id).unwrap().state, TaskState::Waiting, "{id}");
+    }
+    bench.check_all();
+}
