@@ -58,7 +58,7 @@ export interface ListOptions extends CallOptions {
   limit?: number | null
   /**
    * How many documents are fetched at a time: 1 to 1 000; unless it is said, 100 for one page and 500 for a whole list, whose
-   * first pages are smaller.
+   * first pages are smaller. Each page is as things stand when it is read.
    */
   pageSize?: number | null
   /** Behind the page that gave this cursor. */

@@ -230,17 +230,18 @@ mod tests {
         let (mut queues, stop) = (Queues::new(7), Stop::default());
         queues.turn(&partition, &stop).unwrap();
         assert!(overdue(&partition).1, "the owner is known");
-        let key = Bytes::from([&[0x40][..], &added.task.id.to_be_bytes()].concat());
-        let sound = engine.snapshot().unwrap().get(&key).unwrap().expect("it is stored").value;
-        let overwrite = |value| {
-            let writes = vec![Write::Put { key: key.clone(), value }];
+        // The queue's front, without which nothing that is due can wait.
+        let key = Bytes::from_static(&[0x48, 0, 0]);
+        let overwrite = |value: Option<Bytes>| {
+            let key = key.clone();
+            let writes = vec![value.map_or(Write::Delete { key: key.clone() }, |value| Write::Put { key, value })];
             let records = vec![Record { time: 1_700_000_000_000, events: Vec::new(), writes }];
             let _ = engine.commit(Group { first: engine.newest().0 + 1, records, ..Group::default() }).unwrap();
         };
-        overwrite(Bytes::from_static(b"?"));
+        overwrite(Some(Bytes::from_static(b"?")));
         clock.advance(6_000);
         assert_eq!(queues.turn(&partition, &stop).unwrap_err().kind(), ErrorKind::Damaged);
-        overwrite(sound);
+        overwrite(None);
         clock.advance(5_000);
         queues.turn(&partition, &stop).unwrap();
         let Answer::Task(TaskAnswer::Task(Some(task))) =

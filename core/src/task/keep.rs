@@ -9,7 +9,7 @@ use super::model::{
     Claimed, Enqueued, EnqueuedId, Lease, NewTask, QueueSettings, Redriven, Renewal, Task, TaskId, Verdict, Worked,
 };
 use super::operation::{TaskAnswer, TaskOperation};
-use super::{damaged, queue, schedule, step, tasks, work};
+use super::{damaged, queue, readable, schedule, step, tasks, work};
 
 /// What is kept. Tasks are read again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,7 +89,8 @@ pub fn replay(tx: &mut Transaction<'_>, operation: &TaskOperation, kept: Kept) -
         Kept::Worked { verdicts, claimed } => {
             let mut again = Vec::with_capacity(claimed.len());
             for lease in claimed {
-                let Some(record) = tasks::load(tx, lease.task)? else { continue };
+                let record = readable(tx.now(), "a task that was claimed", lease.task, tasks::load(tx, lease.task))?;
+                let Some(record) = record.flatten() else { continue };
                 let Some((_, expires_at)) = work::lease_of(lease.task, &record).filter(|(held, _)| *held == lease)
                 else {
                     continue;

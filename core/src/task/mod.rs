@@ -29,6 +29,9 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use crate::error::{Error, ErrorKind};
 use crate::partition::{Halt, Run, Transaction};
 
@@ -71,11 +74,21 @@ pub fn run(operation: &TaskOperation, tx: &mut Transaction<'_>) -> Run<TaskAnswe
     }
 }
 
-/// What was found; none about what cannot be read, which must not keep everything else from going on. It stays where it is.
-fn readable<T>(found: Run<T>, what: &str) -> Run<Option<T>> {
+/// How often it is said that something cannot be read, in milliseconds: it is found again and again.
+const SAID_EVERY_MS: i64 = 60_000;
+
+/// What was found about `id` at `now`; none where it cannot be read, which must not keep everything else from going on. It stays
+/// where it is.
+fn readable<T>(now: i64, what: &'static str, id: impl fmt::Display, found: Run<T>) -> Run<Option<T>> {
+    static SAID_AT: AtomicI64 = AtomicI64::new(i64::MIN);
     match found {
         Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => {
-            tracing::error!(%error, what, "passed over because it cannot be read");
+            if now.abs_diff(SAID_AT.load(Ordering::Relaxed)) >= SAID_EVERY_MS.unsigned_abs() {
+                SAID_AT.store(now, Ordering::Relaxed);
+                tracing::error!(%error, what, %id, "passed over because it cannot be read; others may be, too");
+            } else {
+                tracing::debug!(%error, what, %id, "passed over because it cannot be read");
+            }
             Ok(None)
         }
         found => found.map(Some),

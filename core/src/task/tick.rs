@@ -106,7 +106,7 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
             if tx.written() >= STEP_BYTES {
                 return Ok(true);
             }
-            readable(end_lease(tx, &entry.key, &era), "a task with a lease")?;
+            end_readable(tx, &entry.key, &era)?;
         }
         let Some(last) = found.last().filter(|_| found.len() == LEASES) else { return Ok(false) };
         if tx.written() > before {
@@ -117,9 +117,11 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
     }
 }
 
-fn end_lease(tx: &mut Transaction<'_>, entry: &Bytes, era: &Era) -> Run<()> {
+/// Ends a lease, or prolongs it, where its task can be read.
+fn end_readable(tx: &mut Transaction<'_>, entry: &Bytes, era: &Era) -> Run<()> {
     let (_, id) = keys::split_entry(entry).ok_or_else(damaged)?;
-    let Some(old) = tasks::load(tx, id)?.filter(|old| place::entry(id, old) == *entry) else {
+    let Some(old) = readable(tx.now(), "a task with a lease", id, tasks::load(tx, id))? else { return Ok(()) };
+    let Some(old) = old.filter(|old| place::entry(id, old) == *entry) else {
         return tx.delete(entry.clone());
     };
     match step::expire(old.clone(), era, tx.now()) {
@@ -139,10 +141,10 @@ pub fn end_leases_of_the_dead(tx: &mut Transaction<'_>, queue: u16, era: &Era) -
                 return Ok(true);
             }
             let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-            let old = readable(tasks::load(tx, id), "a task with a lease")?.flatten();
+            let old = readable(tx.now(), "a task with a lease", id, tasks::load(tx, id))?.flatten();
             let dead = |record: &Record| record.lease.is_some_and(|held| step::lease_end(&held, era) <= era.opened);
             if old.as_ref().is_some_and(dead) {
-                readable(end_lease(tx, &entry.key, era), "a task with a lease")?;
+                end_readable(tx, &entry.key, era)?;
             }
         }
         let Some(last) = found.last().filter(|_| found.len() == LEASES) else { return Ok(false) };

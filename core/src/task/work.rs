@@ -27,6 +27,8 @@ const PROMOTED: usize = 256;
 /// and none more once its operation has written this much: each is written anew with its failures, and what is over the
 /// limit of one operation would be over it in every further attempt.
 const PROMOTE_BYTES: usize = 256 << 10;
+/// A claim that meets only entries which it cannot claim ends behind so many: the front keeps where, and the next goes on there.
+const PASSED_OVER: usize = 1_000;
 /// A call names at most so many queues.
 const MAX_CLAIM_QUEUES: usize = 100;
 
@@ -69,8 +71,10 @@ pub fn work(tx: &mut Transaction<'_>, work: &Work, seed: u64) -> Run<TaskAnswer>
 
 fn report(tx: &mut Transaction<'_>, budgets: &mut Budgets, report: &Report, era: &Era, chance: u64) -> Run<Verdict> {
     let id = report.lease.task;
-    // The others' outcomes are no worse for one that cannot be read.
-    let Some(old) = readable(tasks::load(tx, id), "a task that ran")?.flatten() else { return Ok(Verdict::Stale) };
+    // What the others did counts all the same.
+    let Some(old) = readable(tx.now(), "a task that ran", id, tasks::load(tx, id))?.flatten() else {
+        return Ok(Verdict::Stale);
+    };
     let (mut new, verdict) = step::report(old.clone(), &report.lease, &report.outcome, (era, tx.now()), chance);
     if matches!(report.outcome, Outcome::Failed { .. }) && verdict != Verdict::Stale && !new.state.is_final() {
         new = within_budget(tx, budgets, new, chance)?;
@@ -119,53 +123,66 @@ impl Claiming<'_> {
         let due = front::load(tx, number)?.due(number, tx.now());
         let promoted = promote(tx, &due)?;
         // Only now: what was promoted may have moved it back, and would be hidden behind the front of before.
-        let mut front = front::load(tx, number)?;
+        let old = front::load(tx, number)?;
+        let mut front = old.clone();
         if promoted == Promoted::All {
-            front = Front { promoted: tx.now(), ..front };
+            front.promoted = tx.now();
         }
         // Whatever comes to wait changes this count. Where several processes write, reading it keeps the front from passing
         // an entry that another one is adding before it.
-        if queue::count(tx, number, TaskState::Waiting)? == 0 {
+        let started = match queue::count(tx, number, TaskState::Waiting)? {
+            0 => 0,
+            _ => self.claim_waiting(tx, number, allowed, &mut front)?,
+        };
+        if front != old {
+            front::save(tx, number, &front)?;
+        }
+        if started == 0 {
             return Ok(());
         }
-        let (before, began) = (self.claimed.len(), front.first.clone());
-        // Again only where none of those that were found could be claimed.
-        while self.claimed.len() == before && !self.is_done(tx) {
-            let found = tx.scan(&front.waiting(number), Direction::Forward, allowed)?;
+        self.budgets.started(tx, &queue, started)?;
+        rate.use_up(tx, number, started)
+    }
+
+    /// Claims at most `allowed` tasks from the front on, and moves it; how many.
+    fn claim_waiting(&mut self, tx: &mut Transaction<'_>, queue: u16, allowed: usize, front: &mut Front) -> Run<usize> {
+        let before = self.claimed.len();
+        let (mut page, mut looked_at) = (allowed, 0);
+        // Once, but where nothing that was found could be claimed.
+        while self.claimed.len() == before && looked_at < PASSED_OVER && !self.is_done(tx) {
+            let found = tx.scan(&front.waiting(queue), Direction::Forward, page)?;
             if found.is_empty() {
                 break;
             }
             // Every task that is about to be claimed, so that all of them are fetched in one round.
             fetch(tx, found.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
             for entry in &found {
-                if self.is_done(tx) {
+                if self.is_done(tx) || self.claimed.len() - before >= allowed {
                     break;
                 }
                 self.claim(tx, entry)?;
                 front.first = front::behind(&entry.key);
             }
+            looked_at += found.len();
+            page = PASSED_OVER;
         }
-        if front.first == began {
-            return Ok(());
-        }
-        front::save(tx, number, &front)?;
-        let started = self.claimed.len() - before;
-        self.budgets.started(tx, &queue, started)?;
-        rate.use_up(tx, number, started)
+        Ok(self.claimed.len() - before)
     }
 
     fn claim(&mut self, tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<()> {
         let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-        let Some(old) = readable(tasks::load(tx, id), "a task that waits")? else { return Ok(()) };
+        let Some(old) = readable(tx.now(), "a task that waits", id, tasks::load(tx, id))? else { return Ok(()) };
         // An entry that no waiting task stands behind would be found again by every claim.
         let Some(old) = old.filter(|old| place::entry(id, old) == entry.key) else {
             return tx.delete(entry.key.clone());
         };
         let new = step::claim(old.clone(), &self.grant(), tx.now());
-        place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
         let held = new.lease.ok_or_else(damaged)?;
         let lease = Lease { task: id, run: new.runs, token: held.token };
-        let task = tasks::render(tx, id, new)?;
+        // Before anything is written: its parameters may lie apart.
+        let task = tasks::render(tx, id, new.clone());
+        let Some(task) = readable(tx.now(), "a task that waits", id, task)? else { return Ok(()) };
+        place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
         self.bytes += task.params.len();
         self.claimed.push(Claimed { task, lease, expires_at: held.expires });
         Ok(())
@@ -191,28 +208,27 @@ pub enum Promoted {
 
 /// Lets tasks wait whose entries lie in `range` and that are due.
 pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<Promoted> {
-    let (now, before) = (tx.now(), tx.written());
-    let mut rest = range.clone();
+    let now = tx.now();
+    let (mut rest, mut promoted) = (range.clone(), 0);
     loop {
         let due = tx.scan(&rest, Direction::Forward, PROMOTED)?;
         fetch(tx, due.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
         for entry in &due {
-            if tx.written() >= PROMOTE_BYTES {
+            // The next look begins at the same place; what was promoted is gone from there.
+            if promoted >= PROMOTED || tx.written() >= PROMOTE_BYTES {
                 return Ok(Promoted::Some);
             }
             let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-            let Some(old) = readable(tasks::load(tx, id), "a task that is due")? else { continue };
+            let Some(old) = readable(now, "a task that is due", id, tasks::load(tx, id))? else { continue };
             let old = old.filter(|old| place::entry(id, old) == entry.key);
             match old.clone().and_then(|old| step::promote(old, now)).zip(old) {
                 Some((new, old)) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?,
                 None => tx.delete(entry.key.clone())?,
             }
+            promoted += 1;
         }
         match due.last() {
             None if rest.start == range.start => return Ok(Promoted::None),
-            // Where there may be more, the next look begins at the same place; what was promoted is gone from there.
-            Some(_) if due.len() == PROMOTED && tx.written() > before => return Ok(Promoted::Some),
-            // None of them can be read: the next look would find the same.
             Some(last) if due.len() == PROMOTED => rest.start = front::behind(&last.key),
             _ => return Ok(Promoted::All),
         }
@@ -338,7 +354,7 @@ pub fn progress(tx: &mut Transaction<'_>, lease: &Lease, progress: f64) -> Run<T
 /// Changes an active task under its lease, and answers how that stands.
 fn change(tx: &mut Transaction<'_>, lease: &Lease, told: Told, change: impl FnOnce(&mut Record, i64)) -> Run<Renewal> {
     let (era, now) = (era::load(tx)?, tx.now());
-    let old = readable(tasks::load(tx, lease.task), "a task with a lease")?.flatten();
+    let old = readable(now, "a task with a lease", lease.task, tasks::load(tx, lease.task))?.flatten();
     let Some(old) = old else { return Ok(Renewal::Stale) };
     let mut new = old.clone();
     change(&mut new, now);

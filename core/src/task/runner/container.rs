@@ -12,7 +12,7 @@ use crate::task::kinds::{Context, Failure, Kind, Outcome};
 use crate::task::model::TaskId;
 
 use super::definitions::{ContainerDefinition, check_variables};
-use super::engine::{DATABASE_LABEL, Engine, TASK_LABEL};
+use super::engine::{DATABASE_LABEL, Engine, TASK_LABEL, check_database};
 use super::program::{not_started, outcome, run_name, task_variables};
 use super::template::Template;
 
@@ -97,7 +97,8 @@ impl Kind for RunContainer {
 
     fn run(&self, context: &dyn Context) -> Outcome {
         self.fetch(context)?;
-        let database = context.kappa().info()?.id;
+        let database = context.kappa().info().map_err(|error| Failure::passing("database", error.to_string()))?.id;
+        check_database(&database).map_err(|error| Failure::lasting("database", error.to_string()))?;
         self.remove_earlier_runs(&database, context)?;
         let name = run_name(context, &*self.engine.entropy);
         let line = self.command_line(&name, &database, context)?;
@@ -189,7 +190,7 @@ impl Containers {
     /// `runs` answers false; it is given the task's id. Answers how many. To be called by a worker from time to time.
     ///
     /// # Errors
-    /// `Unavailable` where the engine does not answer.
+    /// As the engine's: `Unavailable` where it does not answer; `Unsupported` without an id.
     pub fn reap(&self, database: &str, runs: &dyn Fn(TaskId) -> bool) -> Result<usize> {
         let names = self.engine.names(database)?;
         let left = names.iter().filter(|name| fence_of(name).is_some_and(|(id, _)| !runs(id)));

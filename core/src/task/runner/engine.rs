@@ -36,6 +36,15 @@ pub const TASK_LABEL: &str = "kappa.task";
 /// The label that tells the containers of one database from those of others, which one engine may run beside each other.
 pub const DATABASE_LABEL: &str = "kappa.database";
 
+/// A filter for no database would find the containers of others.
+///
+/// # Errors
+/// `Unsupported`, see [`Engine::names`].
+pub fn check_database(id: &str) -> Result<()> {
+    let message = "containers need the id of their database, and its server is too old to say it";
+    if id.is_empty() { Err(Error::new(ErrorKind::Unsupported, message)) } else { Ok(()) }
+}
+
 /// One container engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -108,8 +117,9 @@ impl Engine {
     /// The names of all containers that run tasks of the database with this id, or did.
     ///
     /// # Errors
-    /// `Unavailable` where the engine does not answer.
+    /// `Unavailable` where the engine does not answer; `Unsupported` for a database whose server is too old to say its id.
     pub fn names(&self, database: &str) -> Result<Vec<String>> {
+        check_database(database)?;
         let filter = format!("label={DATABASE_LABEL}={database}");
         let names = self.command(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"])?;
         Ok(names.lines().map(|name| name.trim().to_owned()).collect())

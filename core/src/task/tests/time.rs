@@ -452,6 +452,30 @@ fn a_batch_writes_documents_and_tasks_or_neither() {
     bench.check_all();
 }
 
+fn is_ready(bench: &mut Bench) -> bool {
+    match bench.call(&TaskOperation::Ready { queues: vec!["mail".into()] }).unwrap() {
+        TaskAnswer::Ready(readiness) => readiness.now,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// After a return to an older version no record of a queue may be readable. A claim must not walk over all of them while
+/// everybody waits, and the next one goes on behind those.
+#[test]
+fn a_claim_passes_over_so_many_and_the_next_goes_on_behind_them() {
+    let mut bench = Bench::fast();
+    for _ in 0..1_500 {
+        let id = bench.enqueue(mail()).task.id;
+        bench.overwrite(keys::task(id), &b"?"[..]);
+    }
+    let last = bench.enqueue(mail()).task.id;
+    let work = Work { queues: vec!["mail".into()], claim: 1, ..Work::default() };
+    assert!(bench.work(work.clone()).claimed.is_empty());
+    assert!(is_ready(&mut bench));
+    assert_eq!(bench.work(work).claimed[0].lease.task, last);
+    assert!(!is_ready(&mut bench));
+}
+
 /// What one damaged record costs: itself. Whatever is claimed, reported, renewed or becomes due beside it goes on, and nothing of
 /// it is lost should it be readable again, to a later version for instance.
 #[test]
@@ -488,9 +512,20 @@ fn a_task_that_cannot_be_read_is_passed_over_wherever_it_stands() {
     }
     let late = bench.enqueue(delayed(1_001)).task.id;
     bench.wait(2_000);
-    bench.tick();
-    assert_eq!(bench.get(late).unwrap().state, TaskState::Waiting);
+    assert!(is_ready(&mut bench));
     assert_eq!(bench.work(work(1, Vec::new())).claimed[0].lease.task, late);
+    assert!(!is_ready(&mut bench), "a worker would ask again at once, and for ever");
+    let later = bench.enqueue(delayed(1_000)).task.id;
+    bench.wait(2_000);
+    bench.tick();
+    assert_eq!(bench.get(later).unwrap().state, TaskState::Waiting);
+    // Alone, too.
+    let alone = bench.enqueue(delayed(1_000)).task.id;
+    assert_eq!(bench.work(work(1, Vec::new())).claimed[0].lease.task, later);
+    damage(&mut bench, alone);
+    bench.wait(2_000);
+    assert!(bench.work(work(1, Vec::new())).claimed.is_empty());
+    assert!(!is_ready(&mut bench));
     // Nothing of them was lost.
     for (key, sound) in damaged {
         bench.keys.get_mut(&key).unwrap().value = sound;

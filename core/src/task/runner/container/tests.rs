@@ -183,6 +183,9 @@ fn what_a_dead_server_left_is_reaped() {
     let (_, containers) = place.kinds("echo no daemon >&2; exit 1");
     let error = containers.reap("00ff", &|_| true).expect_err("nobody answers");
     assert!(error.to_string().contains("no daemon"), "{error}");
+    let asked = place.commands().len();
+    assert_eq!(containers.reap("", &|_| false).expect_err("whose?").kind(), ErrorKind::Unsupported);
+    assert_eq!(place.commands().len(), asked, "the engine would list those of all databases");
 }
 
 /// Those that were killed and then removed.
