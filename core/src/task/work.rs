@@ -164,7 +164,7 @@ impl Claiming<'_> {
                 front.first = front::behind(&entry.key);
             }
             looked_at += found.len();
-            page = PASSED_OVER;
+            page = (4 * page).min(PASSED_OVER);
         }
         Ok(self.claimed.len() - before)
     }
@@ -229,6 +229,7 @@ pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<Promoted> {
         }
         match due.last() {
             None if rest.start == range.start => return Ok(Promoted::None),
+            Some(_) if promoted >= PROMOTED => return Ok(Promoted::Some),
             Some(last) if due.len() == PROMOTED => rest.start = front::behind(&last.key),
             _ => return Ok(Promoted::All),
         }

@@ -98,7 +98,7 @@ impl Kind for RunContainer {
     fn run(&self, context: &dyn Context) -> Outcome {
         self.fetch(context)?;
         let database = context.kappa().info().map_err(|error| Failure::passing("database", error.to_string()))?.id;
-        check_database(&database).map_err(|error| Failure::lasting("database", error.to_string()))?;
+        check_database(&database).map_err(|error| Failure::passing("database", error.to_string()))?;
         self.remove_earlier_runs(&database, context)?;
         let name = run_name(context, &*self.engine.entropy);
         let line = self.command_line(&name, &database, context)?;

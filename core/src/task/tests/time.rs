@@ -6,7 +6,7 @@ use crate::operation::{Answer, CollectionName, Operation};
 use crate::store::document::Document;
 use crate::store::run_idempotent;
 use crate::store::session::{SessionCall, run_in_session, session_id};
-use crate::task::model::{Misfire, Renewal, Schedule, ScheduleInfo};
+use crate::task::model::{Misfire, QueueSettings, Renewal, Schedule, ScheduleInfo};
 
 fn mail() -> NewTask {
     NewTask::new("mail", Json::null())
@@ -474,6 +474,56 @@ fn a_claim_passes_over_so_many_and_the_next_goes_on_behind_them() {
     assert!(is_ready(&mut bench));
     assert_eq!(bench.work(work).claimed[0].lease.task, last);
     assert!(!is_ready(&mut bench));
+}
+
+/// A queue whose first task cannot be read can still be looked at, set and resumed.
+#[test]
+fn a_queue_is_described_and_resumed_whatever_its_first_task_is() {
+    let mut bench = Bench::new();
+    let [first, second] = [(); 2].map(|()| bench.enqueue(mail()).task.id);
+    let pause = |paused| TaskOperation::Pause { queue: "mail".into(), paused };
+    bench.call(&pause(true)).unwrap();
+    bench.overwrite(keys::task(first), &b"?"[..]);
+    assert_eq!((bench.queue().waiting, bench.queue().paused), (2, true));
+    bench.call(&TaskOperation::Queues).unwrap();
+    let settings = QueueSettings { attempts: 3, ..QueueSettings::default() };
+    bench.call(&TaskOperation::Configure { queue: "mail".into(), settings }).unwrap();
+    bench.call(&pause(false)).unwrap();
+    let work = Work { queues: vec!["mail".into()], claim: 1, ..Work::default() };
+    assert_eq!(bench.work(work).claimed[0].lease.task, second);
+}
+
+/// Parameters that lie apart are read before anything is written: otherwise the claim would be refused as a whole, each time.
+#[test]
+fn a_task_without_its_parameters_keeps_no_other_from_being_claimed() {
+    let mut bench = Bench::new();
+    let large = NewTask { params: Json::new(&"x".repeat(5_000)).unwrap(), ..mail() };
+    let [first, second] = [(); 2].map(|()| bench.enqueue(large.clone()).task.id);
+    let params = bench.keys.remove(&keys::params(first)).expect("they lie apart");
+    let work = || Work { queues: vec!["mail".into()], claim: 2, ..Work::default() };
+    let claimed = bench.work(work()).claimed;
+    assert_eq!(claimed.iter().map(|one| one.lease.task).collect::<Vec<_>>(), [second]);
+    bench.keys.insert(keys::params(first), params);
+    assert_eq!(bench.get(first).unwrap().state, TaskState::Waiting);
+    bench.tick();
+    assert_eq!(bench.work(work()).claimed[0].lease.task, first, "nothing of it was lost");
+    bench.check_all();
+}
+
+/// Entries that cannot be read take nothing from what one step promotes.
+#[test]
+fn what_is_due_behind_tasks_that_cannot_be_read_is_promoted_with_the_first_of_them() {
+    let mut bench = Bench::fast();
+    let delayed = |delay_ms| NewTask { delay_ms: Some(delay_ms), ..mail() };
+    for _ in 0..255 {
+        let id = bench.enqueue(delayed(1_000)).task.id;
+        bench.overwrite(keys::task(id), &b"?"[..]);
+    }
+    let last = [(); 2].map(|()| bench.enqueue(delayed(1_001)).task.id);
+    bench.wait(2_000);
+    let claimed = bench.work(Work { queues: vec!["mail".into()], claim: 2, ..Work::default() }).claimed;
+    assert_eq!(claimed.iter().map(|one| one.lease.task).collect::<Vec<_>>(), last);
+    assert!(!is_ready(&mut bench), "also where nothing else waits");
 }
 
 /// What one damaged record costs: itself. Whatever is claimed, reported, renewed or becomes due beside it goes on, and nothing of
