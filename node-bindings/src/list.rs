@@ -46,12 +46,8 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Val
 }
 
 impl Wanted {
-    /// The list in `store` that `json` describes, and the size of its pages.
-    fn parse(json: &str, store: &Store) -> Result<(List, usize)> {
-        let wanted: Self =
-            serde_json::from_str(json).map_err(malformed("an option is unknown or has a wrong value"))?;
-        let size = wanted.page_size.unwrap_or(FIRST_PAGE);
-        Ok((wanted.of(store.collection.list()), size))
+    fn parse(json: &str) -> Result<Self> {
+        serde_json::from_str(json).map_err(malformed("an option is unknown or has a wrong value"))
     }
 
     fn of(self, list: List) -> List {
@@ -74,7 +70,7 @@ impl Wanted {
 #[napi]
 pub fn page(store: &External<Store>, slot: Slot, wanted: String) -> napi::Result<Option<String>> {
     export("page", || {
-        let (list, _) = Wanted::parse(&wanted, store)?;
+        let list = Wanted::parse(&wanted)?.of(store.collection.list());
         let reading = threads::read("page", move || Ok(list.page().map(|page| Ok(Text::page(&page)))));
         Ok(store.port.start(slot, "page", async move { reading.await?.await }))
     })
@@ -103,18 +99,18 @@ impl Rest {
     fn of(list: List, asked: usize) -> Self {
         // A size that no page can have is for the first one to refuse.
         let size = if asked > MAX_PAGE_ENTRIES { asked } else { asked.min(FIRST_PAGE) };
-        Self { list: list.page_size(size), size, asked }
+        Self { list, size, asked }
     }
 
     fn read(self) -> Reading {
         let Self { list, size, asked } = self;
         let reading = threads::read("nextPage", move || {
+            let list = list.page_size(size);
             let page = list.page();
             // Begun here: where another process is asked, nobody polls before the page is wanted.
             let taken = page.map(move |page| {
                 let size = (size + size / 4).min(asked);
-                let rest = list.behind(&page).map(|list| Self { list: list.page_size(size), size, asked });
-                Ok((Text::items(&page), rest))
+                Ok((Text::items(&page), list.behind(&page).map(|list| Self { list, size, asked })))
             });
             Ok(taken.start())
         });
@@ -126,8 +122,10 @@ impl Rest {
 #[napi]
 pub fn walk(store: &External<Store>, wanted: String) -> napi::Result<External<Walk>> {
     export("walk", || {
-        let (list, asked) = Wanted::parse(&wanted, store)?;
-        let next = Arc::new(Mutex::new(Some(Rest::of(list, asked).read())));
+        let wanted = Wanted::parse(&wanted)?;
+        let asked = wanted.page_size.unwrap_or(FIRST_PAGE);
+        let rest = Rest::of(wanted.of(store.collection.list()), asked);
+        let next = Arc::new(Mutex::new(Some(rest.read())));
         Ok(External::new(Walk { port: Arc::clone(&store.port), next, _handle: store.handle() }))
     })
 }

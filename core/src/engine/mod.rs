@@ -29,9 +29,9 @@ pub const MAX_KEY_BYTES: usize = 1_024;
 pub const MAX_OPERATION_BYTES: usize = (1 << 20) + (128 << 10);
 /// One operation writes at most this many keys.
 pub const MAX_OPERATION_KEYS: usize = 10_000;
-/// A page ends at this many entries,
+/// A page ends at this many entries, or at [`MAX_PAGE_BYTES`], whichever comes first.
 pub const MAX_PAGE_ENTRIES: usize = 1_000;
-/// or at this many bytes, whichever comes first.
+/// A page ends behind the entry with which it has this many bytes.
 pub const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// A value and the operation that last wrote it.

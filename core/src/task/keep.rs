@@ -89,8 +89,7 @@ pub fn replay(tx: &mut Transaction<'_>, operation: &TaskOperation, kept: Kept) -
         Kept::Worked { verdicts, claimed } => {
             let mut again = Vec::with_capacity(claimed.len());
             for lease in claimed {
-                let record = readable(tx.now(), "a task that was claimed", lease.task, tasks::load(tx, lease.task))?;
-                let Some(record) = record.flatten() else { continue };
+                let Some(record) = tasks::load_readable(tx, "a task that was claimed", lease.task)? else { continue };
                 let Some((_, expires_at)) = work::lease_of(lease.task, &record).filter(|(held, _)| *held == lease)
                 else {
                     continue;

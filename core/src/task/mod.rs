@@ -29,8 +29,10 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::partition::{Halt, Run, Transaction};
@@ -74,20 +76,19 @@ pub fn run(operation: &TaskOperation, tx: &mut Transaction<'_>) -> Run<TaskAnswe
     }
 }
 
-/// How often it is said that something cannot be read, in milliseconds: it is found again and again.
-const SAID_EVERY_MS: i64 = 60_000;
+/// How often it is said of one kind of thing that it cannot be read, in milliseconds: it is found again and again.
+const SAID_EVERY_MS: u64 = 60_000;
 
 /// What was found about `id` at `now`; none where it cannot be read, which must not keep everything else from going on. It stays
 /// where it is.
 fn readable<T>(now: i64, what: &'static str, id: impl fmt::Display, found: Run<T>) -> Run<Option<T>> {
-    static SAID_AT: AtomicI64 = AtomicI64::new(i64::MIN);
+    static SAID: Mutex<BTreeMap<&str, i64>> = Mutex::new(BTreeMap::new());
     match found {
         Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => {
-            if now.abs_diff(SAID_AT.load(Ordering::Relaxed)) >= SAID_EVERY_MS.unsigned_abs() {
-                SAID_AT.store(now, Ordering::Relaxed);
+            let mut said = SAID.lock();
+            if said.get(what).is_none_or(|said| now.abs_diff(*said) >= SAID_EVERY_MS) {
+                said.insert(what, now);
                 tracing::error!(%error, what, %id, "passed over because it cannot be read; others may be, too");
-            } else {
-                tracing::debug!(%error, what, %id, "passed over because it cannot be read");
             }
             Ok(None)
         }

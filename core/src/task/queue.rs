@@ -9,8 +9,7 @@ use crate::partition::{Run, Transaction};
 
 use super::model::{QueueInfo, QueueSettings, TaskState};
 use super::operation::TaskAnswer;
-use super::record::Record;
-use super::{budget, front, keys, limits, readable, tasks};
+use super::{budget, front, keys, limits, tasks};
 
 const VERSION: u8 = 2;
 /// The form before there was a budget of retries, which stood at its end.
@@ -124,10 +123,9 @@ fn info(tx: &mut Transaction<'_>, name: &str, queue: Queue) -> Run<QueueInfo> {
     let front = front::load(tx, number)?;
     let head = tx.scan(&front.waiting(number), Direction::Forward, 1)?;
     let head = match head.first().and_then(|entry| keys::split_entry(&entry.key)) {
-        Some((_, id)) => readable(now, "a task that waits", id, tasks::load(tx, id))?.flatten(),
+        Some((_, id)) => tasks::load_readable(tx, "a task that waits", id)?.map(|record| record.ready),
         None => None,
     };
-    let head = head.map(|record: Record| record.ready);
     let late = |at: Option<i64>| at.map_or(0, |at| u64::try_from(now.saturating_sub(at)).unwrap_or(0));
     let overdue_ms =
         late(first_place(tx, number, TaskState::Delayed)?).max(late(first_place(tx, number, TaskState::Active)?));

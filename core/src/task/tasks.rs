@@ -12,7 +12,7 @@ use super::operation::TaskAnswer;
 use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::{Params, Record};
-use super::{budget, damaged, front, keys, limits, list, step};
+use super::{budget, damaged, front, keys, limits, list, readable, step};
 
 /// Ids carry their partition in so many of their lowest values; a database has one partition.
 const PARTITIONS_IN_ID: u64 = 1_024;
@@ -28,6 +28,20 @@ const MOST_LOOKED_AT: usize = 5 * limits::MAX_TASKS;
 pub fn load(tx: &mut Transaction<'_>, id: TaskId) -> Run<Option<Record>> {
     let stored = tx.get(&keys::task(id))?;
     Ok(stored.map(|stored| Record::decode(&stored.value)).transpose()?)
+}
+
+/// A record that cannot be read. It was said, see [`readable`].
+pub struct Unreadable;
+
+/// The task `id`, or that there is none. The log names it by `what` where it cannot be read.
+pub fn look(tx: &mut Transaction<'_>, what: &'static str, id: TaskId) -> Run<Result<Option<Record>, Unreadable>> {
+    let found = load(tx, id);
+    Ok(readable(tx.now(), what, id, found)?.ok_or(Unreadable))
+}
+
+/// The task `id`, where there is one that can be read.
+pub fn load_readable(tx: &mut Transaction<'_>, what: &'static str, id: TaskId) -> Run<Option<Record>> {
+    Ok(look(tx, what, id)?.unwrap_or_else(|Unreadable| None))
 }
 
 /// The task as callers see it.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Direction, EventKind, KeyRange};
+use crate::engine::{Direction, EventKind, KeyRange, MAX_PAGE_ENTRIES};
 use crate::partition::{Run, Transaction};
 
 use super::front::{self, Front};
@@ -14,7 +14,7 @@ use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era};
 use super::work::{self, Promoted};
-use super::{damaged, era, keys, readable, schedule, tasks};
+use super::{damaged, era, keys, schedule, tasks};
 
 /// One step takes back at most so many tasks,
 const LEASES: usize = 256;
@@ -53,11 +53,7 @@ pub fn tick(tx: &mut Transaction<'_>, queue: Option<&str>, since: i64) -> Run<Ta
     if since == i64::MIN
         && let Some(first) = first_before_front(tx, queue.number)?
     {
-        // One that cannot be read was passed over; perhaps it can be by now.
-        let id = keys::split_entry(&first).map(|(_, id)| id).ok_or_else(damaged)?;
-        if readable(tx.now(), "a task that waits", id, tasks::load(tx, id))?.is_some() {
-            tracing::error!(queue = name, "a task waited where no claim looks; it is found again");
-        }
+        tracing::error!(queue = name, "a task waited where no claim looks; it is found again");
         front::move_back(tx, queue.number, &first)?;
     }
     let due = promote(tx, queue.number, since)?;
@@ -88,11 +84,21 @@ fn promote(tx: &mut Transaction<'_>, queue: u16, since: i64) -> Run<bool> {
     Ok(promoted == Promoted::Some)
 }
 
-/// The first entry of a waiting task, where it lies before the queue's front: no claim would find it. None should ever.
+/// The first entry of a waiting task that lies before the queue's front, where no claim would find it. There is none but where
+/// claims passed over tasks that could not be read and can be by now; those that still cannot stay there.
 fn first_before_front(tx: &mut Transaction<'_>, queue: u16) -> Run<Option<Bytes>> {
-    let front = front::load(tx, queue)?;
-    let first = tx.scan(&keys::entries(queue, TaskState::Waiting), Direction::Forward, 1)?;
-    Ok(first.into_iter().next().map(|entry| entry.key).filter(|first| *first < front.first))
+    let waiting = keys::entries(queue, TaskState::Waiting);
+    let passed_over = KeyRange { end: Some(front::load(tx, queue)?.first), ..waiting };
+    if passed_over.is_empty() {
+        return Ok(None);
+    }
+    for entry in tx.scan(&passed_over, Direction::Forward, MAX_PAGE_ENTRIES)? {
+        let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+        if tasks::look(tx, "a task that waits", id)?.is_ok() {
+            return Ok(Some(entry.key));
+        }
+    }
+    Ok(None)
 }
 
 /// Leases of the queue that ended by now, by what their entries say.
@@ -124,7 +130,7 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
 /// Ends a lease, or prolongs it, where its task can be read.
 fn end_readable(tx: &mut Transaction<'_>, entry: &Bytes, era: &Era) -> Run<()> {
     let (_, id) = keys::split_entry(entry).ok_or_else(damaged)?;
-    let Some(old) = readable(tx.now(), "a task with a lease", id, tasks::load(tx, id))? else { return Ok(()) };
+    let Ok(old) = tasks::look(tx, "a task with a lease", id)? else { return Ok(()) };
     let Some(old) = old.filter(|old| place::entry(id, old) == *entry) else {
         return tx.delete(entry.clone());
     };
@@ -145,7 +151,7 @@ pub fn end_leases_of_the_dead(tx: &mut Transaction<'_>, queue: u16, era: &Era) -
                 return Ok(true);
             }
             let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-            let old = readable(tx.now(), "a task with a lease", id, tasks::load(tx, id))?.flatten();
+            let old = tasks::load_readable(tx, "a task with a lease", id)?;
             let dead = |record: &Record| record.lease.is_some_and(|held| step::lease_end(&held, era) <= era.opened);
             if old.as_ref().is_some_and(dead) {
                 end_readable(tx, &entry.key, era)?;

@@ -72,7 +72,7 @@ pub fn work(tx: &mut Transaction<'_>, work: &Work, seed: u64) -> Run<TaskAnswer>
 fn report(tx: &mut Transaction<'_>, budgets: &mut Budgets, report: &Report, era: &Era, chance: u64) -> Run<Verdict> {
     let id = report.lease.task;
     // What the others did counts all the same.
-    let Some(old) = readable(tx.now(), "a task that ran", id, tasks::load(tx, id))?.flatten() else {
+    let Some(old) = tasks::load_readable(tx, "a task that ran", id)? else {
         return Ok(Verdict::Stale);
     };
     let (mut new, verdict) = step::report(old.clone(), &report.lease, &report.outcome, (era, tx.now()), chance);
@@ -171,7 +171,7 @@ impl Claiming<'_> {
 
     fn claim(&mut self, tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<()> {
         let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-        let Some(old) = readable(tx.now(), "a task that waits", id, tasks::load(tx, id))? else { return Ok(()) };
+        let Ok(old) = tasks::look(tx, "a task that waits", id)? else { return Ok(()) };
         // An entry that no waiting task stands behind would be found again by every claim.
         let Some(old) = old.filter(|old| place::entry(id, old) == entry.key) else {
             return tx.delete(entry.key.clone());
@@ -219,7 +219,7 @@ pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<Promoted> {
                 return Ok(Promoted::Some);
             }
             let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-            let Some(old) = readable(now, "a task that is due", id, tasks::load(tx, id))? else { continue };
+            let Ok(old) = tasks::look(tx, "a task that is due", id)? else { continue };
             let old = old.filter(|old| place::entry(id, old) == entry.key);
             match old.clone().and_then(|old| step::promote(old, now)).zip(old) {
                 Some((new, old)) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?,
@@ -355,8 +355,7 @@ pub fn progress(tx: &mut Transaction<'_>, lease: &Lease, progress: f64) -> Run<T
 /// Changes an active task under its lease, and answers how that stands.
 fn change(tx: &mut Transaction<'_>, lease: &Lease, told: Told, change: impl FnOnce(&mut Record, i64)) -> Run<Renewal> {
     let (era, now) = (era::load(tx)?, tx.now());
-    let old = readable(now, "a task with a lease", lease.task, tasks::load(tx, lease.task))?.flatten();
-    let Some(old) = old else { return Ok(Renewal::Stale) };
+    let Some(old) = tasks::load_readable(tx, "a task with a lease", lease.task)? else { return Ok(Renewal::Stale) };
     let mut new = old.clone();
     change(&mut new, now);
     let Some(held) = step::held(&mut new, lease, &era, now) else { return Ok(Renewal::Stale) };
