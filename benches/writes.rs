@@ -27,6 +27,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ROUNDS: usize = 15;
 const ROUND_SECONDS: f64 = 0.4;
 
+/// SQLite as a program with as many threads has it: behind a queue and a thread that commits what has gathered.
+const SQLITE_WITH_THREADS: &str = "sqlite, as many threads";
+
 fn main() {
     if !is_wanted("writes") {
         return;
@@ -118,7 +121,7 @@ impl Database {
                 .collect();
             ready.wait();
             let watch = Stopwatch::start();
-            wait_until(&watch, seconds);
+            watch.wait_until(seconds);
             end.store(true, Ordering::Relaxed);
             for thread in threads {
                 thread.join().expect("a writer does not panic");
@@ -164,6 +167,12 @@ fn side_by_side(writers: usize, shape: Shape, goal: Option<f64>) {
         let cpu_before = cpu_seconds();
         let peer = sqlite.run(count, group);
         let cpu_of_peer = cpu_seconds() - cpu_before;
+        settle();
+        let with_threads = matches!(shape, Shape::Threads).then(|| {
+            let cpu_before = cpu_seconds();
+            let (count, seconds) = sqlite.run_threads(writers, ROUND_SECONDS);
+            (count as f64 / seconds, (cpu_seconds() - cpu_before) * 1e6 / count as f64)
+        });
         // The first round fills caches and makes files.
         if round > 0 {
             rounds.add("kappa", count as f64 / kappa);
@@ -173,6 +182,10 @@ fn side_by_side(writers: usize, shape: Shape, goal: Option<f64>) {
             rounds.add("raw, fdatasyncs/s", groups.len() as f64 / bare);
             rounds.add("kappa, us of CPU a product", cpu * 1e6 / count as f64);
             rounds.add("sqlite, us of CPU a product", cpu_of_peer * 1e6 / count as f64);
+            if let Some((rate, cpu)) = with_threads {
+                rounds.add(SQLITE_WITH_THREADS, rate);
+                rounds.add("the same, us of CPU a product", cpu);
+            }
             of_group.push(count as f64 / groups.len() as f64);
         }
     }
@@ -182,9 +195,11 @@ fn side_by_side(writers: usize, shape: Shape, goal: Option<f64>) {
         Some(goal) => rounds.at_least("kappa", "raw", goal),
         None => rounds.report("kappa", "raw"),
     }
+    rounds.report("kappa", "sqlite");
     match (writers, shape) {
-        (64, Shape::Threads) => rounds.at_least("kappa", "sqlite", 1.0),
-        _ => rounds.report("kappa", "sqlite"),
+        (64, Shape::Threads) => rounds.at_least("kappa", SQLITE_WITH_THREADS, 1.0),
+        (_, Shape::Threads) => rounds.report("kappa", SQLITE_WITH_THREADS),
+        (_, Shape::InFlight) => {}
     }
     database.kappa.close().expect("the database closes");
 }
@@ -199,7 +214,7 @@ fn at_length(name: &str, seconds: usize) {
         let run = scope.spawn(|| database.run(64, Shape::Threads, seconds as f64));
         let mut before = database.created();
         for second in 1..=seconds {
-            wait_until(&watch, second as f64);
+            watch.wait_until(second as f64);
             let now = database.created();
             per_second.add("kappa", (now - before) as f64);
             before = now;
@@ -217,12 +232,4 @@ fn at_length(name: &str, seconds: usize) {
     say(format_args!("  closing took {:.2} s", closing.seconds()));
     let bare = Raw::new(place.path()).run(&groups);
     say(format_args!("  raw took {bare:.1} s for the same groups afterwards: kappa / raw {:.3}", bare / elapsed));
-}
-
-#[expect(clippy::disallowed_methods, reason = "the measuring thread must not take a core from the writers")]
-fn wait_until(watch: &Stopwatch, seconds: f64) {
-    let left = seconds - watch.seconds();
-    if left > 0.0 {
-        std::thread::sleep(std::time::Duration::from_secs_f64(left));
-    }
 }

@@ -101,46 +101,46 @@ async function work(subject, queue) {
   return rate
 }
 
-/** A file that was written full of zeros, as the log's segments are: a sync then changes no metadata. */
-function rawFile(directory) {
+/** Makes a file that was written full of zeros, as the log's segments are: a sync then changes no metadata. */
+function makeRaw(directory) {
   const file = fs.openSync(path.join(directory, 'raw'), 'w')
   const zeros = Buffer.alloc(1 << 20)
   for (let at = 0; at < RAW_BYTES; at += zeros.length) fs.writeSync(file, zeros)
   fs.fsyncSync(file)
-  return file
+  fs.closeSync(file)
 }
-
-const AWAITED = 'the same write with O_DSYNC, awaited'
 
 /** Bytes that this process has handed to the system to be written. */
 function written() {
   return Number(/wchar: (\d+)/.exec(fs.readFileSync('/proc/self/io', 'utf8'))[1])
 }
 
-/** Appends and syncs `bytes` at a time; how often a second. */
-function append(file, bytes) {
-  const record = Buffer.alloc(bytes, 0x5a)
-  const start = process.hrtime.bigint()
-  let count = 0
-  for (; since(start) < ROUND_SECONDS; count++) {
-    fs.writeSync(file, record, 0, bytes, (count * bytes) % (RAW_BYTES - bytes))
-    fs.fdatasyncSync(file)
-  }
-  return count / since(start)
-}
+/** Ways to append and sync a record: a name, how the file is opened, one append, and how much of it a task should reach. */
+const RAW = [
+  // The event loop is free meanwhile, as it is beside Kappa.
+  ['append + fdatasync, awaited', 'r+', async (file, record, at) => {
+    await file.write(record, 0, record.length, at)
+    await file.datasync()
+  }, 0.7],
+  ['one awaited write with O_DSYNC', fs.constants.O_WRONLY | fs.constants.O_DSYNC, (file, record, at) =>
+    writing(file.fd, record, 0, record.length, at)],
+  // Nothing else runs meanwhile, which no server can do.
+  ['append + fdatasync, blocking the loop', 'r+', (file, record, at) => {
+    fs.writeSync(file.fd, record, 0, record.length, at)
+    fs.fdatasyncSync(file.fd)
+  }, 0.7],
+]
+const writing = util.promisify(fs.write)
 
-/** As `append`, on a thread of Node's while the event loop stays free, which no database of promises can do without. */
-async function appendAwaited(directory, bytes) {
-  const file = fs.openSync(path.join(directory, 'raw'), fs.constants.O_WRONLY | fs.constants.O_DSYNC)
-  const write = util.promisify(fs.write)
+/** Appends `bytes` at a time; how often a second. */
+async function append(directory, bytes, [, flags, once]) {
+  const file = await fs.promises.open(path.join(directory, 'raw'), flags)
   const record = Buffer.alloc(bytes, 0x5a)
   const start = process.hrtime.bigint()
   let count = 0
-  for (; since(start) < ROUND_SECONDS; count++) {
-    await write(file, record, 0, bytes, (count * bytes) % (RAW_BYTES - bytes))
-  }
+  for (; since(start) < ROUND_SECONDS; count++) await once(file, record, (count * bytes) % (RAW_BYTES - bytes))
   const rate = count / since(start)
-  fs.closeSync(file)
+  await file.close()
   return rate
 }
 
@@ -171,10 +171,9 @@ withDirectory(async (directory) => {
   const wanted = LOADS.filter(([name]) => name.includes(process.env.KAPPA_BENCH_LOAD ?? ''))
   const subjects = [['kappa', await kappa(directory)], ['bullmq', bull(server.socket)]]
   const bytes = await bytesOfOne(subjects[0][1])
-  const raw = rawFile(directory)
+  makeRaw(directory)
   for (const [name, load, goal] of wanted) {
     const rates = new Rounds(`tasks: ${name}`, 'tasks/s')
-    const appended = `append + fdatasync, ${bytes} bytes`
     for (let round = 0; round <= ROUNDS; round++) {
       for (const [subject, adapter] of subjects) {
         await settle()
@@ -183,13 +182,13 @@ withDirectory(async (directory) => {
         if (round > 0) rates.add(subject, rate)
       }
       if (goal !== 1 || round === 0) continue
-      rates.add(appended, append(raw, bytes))
-      rates.add(AWAITED, await appendAwaited(directory, bytes))
+      for (const raw of RAW) rates.add(raw[0], await append(directory, bytes, raw))
     }
     rates.print()
     rates.ratio('kappa', 'bullmq', goal)
-    if (goal === 1) rates.ratio('kappa', appended, 0.7)
-    if (goal === 1) rates.ratio('kappa', AWAITED)
+    if (goal !== 1) continue
+    console.log(`  each of ${bytes} bytes, as a task is`)
+    for (const [raw, , , share] of RAW) rates.ratio('kappa', raw, share)
   }
   for (const [, { close }] of subjects) await close()
   await server.stop()

@@ -36,7 +36,9 @@ pub fn id(number: u64) -> String {
 
 /// A product of 300 bytes without an id.
 pub fn product(number: u64) -> String {
-    sized(String::from("{"), number)
+    let mut text = String::with_capacity(BYTES);
+    text.push('{');
+    sized(text, number)
 }
 
 /// The same product, whose text begins with `id`; it has 300 bytes with it.

@@ -15,6 +15,9 @@ pub const MAX_DEPTH: usize = 32;
 /// The parser gives names that start so a meaning of its own; a document with one would change in an update.
 const RESERVED: &str = "$serde_json::private::";
 
+/// There is room for so many fields from the start.
+const USUAL_FIELDS: usize = 8;
+
 /// More names of one object than this are looked up instead of being compared one by one.
 const FEW_NAMES: usize = 16;
 
@@ -51,7 +54,8 @@ fn check_any(text: &str, refusal: &'static str) -> Result<Checked> {
     // The grammar is the parser's; what follows relies on it.
     let parsed: Result<IgnoredAny, _> = serde_json::from_str(text);
     parsed.map_err(|error| Error::invalid(refusal).caused_by(error))?;
-    let mut places = Vec::new();
+    // Growing costs more than the room for a few.
+    let mut places = Vec::with_capacity(USUAL_FIELDS);
     if !walk(text, &mut places)? {
         return Ok(Checked { compact: None, places });
     }
@@ -66,7 +70,6 @@ enum Level<'a> {
     Object { names: Names<'a>, at_name: bool },
 }
 
-#[derive(Default)]
 struct Names<'a> {
     few: Vec<Cow<'a, str>>,
     many: BTreeSet<Cow<'a, str>>,
@@ -110,7 +113,10 @@ fn walk(text: &str, places: &mut Vec<Place>) -> Result<bool> {
                 at = end;
                 continue;
             }
-            b'{' => levels.push(Level::Object { names: Names::default(), at_name: true }),
+            b'{' => {
+                let few = Vec::with_capacity(if levels.is_empty() { USUAL_FIELDS } else { 0 });
+                levels.push(Level::Object { names: Names { few, many: BTreeSet::new() }, at_name: true });
+            }
             b'[' => levels.push(Level::Array),
             closing @ (b'}' | b']') => {
                 if levels.len() == 1 && closing == b'}' {
