@@ -1,7 +1,7 @@
 // The task queue.
 'use strict'
 
-const { native, call, together, callNow, same } = require('./port.cjs')
+const { native, call, together, callNow } = require('./port.cjs')
 const { jsonText } = require('./text.cjs')
 const { invalid } = require('./errors.cjs')
 const check = require('./arguments.cjs')
@@ -35,7 +35,7 @@ class Tasks {
   /** Adds a task; `existing` says that another one held the unique key, and is the one given. */
   enqueue(queue, params, options) {
     if (options === undefined || options === null) {
-      return together(native.enqueueEach, this.#native, () => taskText(queue, params, NONE), { convert: same, nearest: this.#nearest, most: GATHERED })
+      return together(native.enqueueEach, this.#native, () => taskText(queue, params, NONE), { convert: taskObject, nearest: this.#nearest, most: GATHERED })
     }
     return this.#call(options, [...NEW_TASK, 'idempotencyKey'], (given) => `{"enqueue":${taskText(queue, params, given)}}`)
   }
@@ -271,6 +271,37 @@ function scheduleText(schedule, given) {
     paused: check.flag(paused, 'paused'),
   })
   return `${rest.slice(0, -1)},"task":${describedText(task)}}`
+}
+
+/** A task that was added: `Values` in `src/tasks.rs` says them in this order, and whether it was there before. */
+function taskObject(values) {
+  return {
+    id: values[0],
+    queue: values[1],
+    kind: values[2],
+    description: values[3],
+    params: values[4],
+    priority: values[5],
+    state: values[6],
+    attempt: values[7],
+    maxAttempts: values[8],
+    progress: values[9],
+    result: values[10],
+    error: values[11],
+    createdAt: values[12],
+    dueAt: values[13],
+    startedAt: values[14],
+    finishedAt: values[15],
+    unique: values[16],
+    parent: values[17],
+    worker: values[18],
+    cancelRequested: values[19],
+    timeout: values[20],
+    failures: values[21],
+    redrives: values[22],
+    schedule: values[23],
+    existing: values[24],
+  }
 }
 
 /** What Kappa says, by the names of JavaScript: durations without their unit, which is milliseconds everywhere. */

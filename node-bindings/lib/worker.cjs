@@ -19,33 +19,35 @@ class RunningTask {
   #run
   #watch
 
-  constructor(worker, { run, task }) {
+  /** `Values` in `src/tasks.rs` says them in this order, and the number of the run. */
+  constructor(worker, values) {
     this.#worker = worker
-    this.#run = run
-    // One by one: objects that get their fields in a loop are slow to make, and there is one for each run.
-    this.id = task.id
-    this.queue = task.queue
-    this.kind = task.kind
-    this.description = task.description
-    this.params = task.params
-    this.priority = task.priority
-    this.state = task.state
-    this.attempt = task.attempt
-    this.maxAttempts = task.maxAttempts
-    this.result = task.result
-    this.error = task.error
-    this.createdAt = task.createdAt
-    this.dueAt = task.dueAt
-    this.startedAt = task.startedAt
-    this.finishedAt = task.finishedAt
-    this.unique = task.unique
-    this.parent = task.parent
-    this.worker = task.worker
-    this.cancelRequested = task.cancelRequested
-    this.timeout = task.timeout
-    this.failures = task.failures
-    this.redrives = task.redrives
-    this.schedule = task.schedule
+    this.#run = values[24]
+    // One by one: objects that get their fields in a loop are slow to make, and there is one for each run. How far an earlier
+    // run was is of no use to this one, and would hide a method.
+    this.id = values[0]
+    this.queue = values[1]
+    this.kind = values[2]
+    this.description = values[3]
+    this.params = values[4]
+    this.priority = values[5]
+    this.state = values[6]
+    this.attempt = values[7]
+    this.maxAttempts = values[8]
+    this.result = values[10]
+    this.error = values[11]
+    this.createdAt = values[12]
+    this.dueAt = values[13]
+    this.startedAt = values[14]
+    this.finishedAt = values[15]
+    this.unique = values[16]
+    this.parent = values[17]
+    this.worker = values[18]
+    this.cancelRequested = values[19]
+    this.timeout = values[20]
+    this.failures = values[21]
+    this.redrives = values[22]
+    this.schedule = values[23]
   }
 
   /** Says how far the run is, from 0 to 1; kept at most once a second, the newest value. */

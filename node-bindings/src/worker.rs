@@ -8,14 +8,14 @@ use kappa_core::{Claims, Error, ErrorKind, Job, Json, Outcome, Result, WorkerOpt
 use napi::bindgen_prelude::External;
 use napi_derive::napi;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::answer::Text;
 use crate::database::Database;
 use crate::error::malformed;
 use crate::guard::export;
 use crate::port::{Port, Slot};
-use crate::tasks::JsTask;
+use crate::tasks::Values;
 use crate::threads;
 
 /// Jobs that are handed over at a time: while their outcomes become durable, the event loop runs the next ones. With all
@@ -104,14 +104,7 @@ pub fn work(database: &External<Database>, options: String) -> napi::Result<Exte
     })
 }
 
-/// A job as JavaScript is told of it.
-#[derive(Serialize)]
-struct Told<'a> {
-    run: u32,
-    task: JsTask<'a>,
-}
-
-/// The next jobs, as soon as there are any; none once the worker has stopped.
+/// The next jobs, as soon as there are any: each a task's values and the number of the run. None once the worker has stopped.
 #[napi]
 pub fn next_jobs(worker: &External<Worker>, slot: Slot) -> napi::Result<Option<String>> {
     export("nextJobs", || {
@@ -120,8 +113,7 @@ pub fn next_jobs(worker: &External<Worker>, slot: Slot) -> napi::Result<Option<S
             let first = claims.next().await;
             let found: Vec<Job> =
                 first.into_iter().chain(std::iter::from_fn(|| claims.next_now()).take(MAX_JOBS - 1)).collect();
-            let told: Vec<_> =
-                found.iter().map(|job| Told { run: job.fence().1, task: JsTask::new(job.task()).running() }).collect();
+            let told: Vec<_> = found.iter().map(|job| Values::new(job.task(), job.fence().1)).collect();
             let text = Text::of(&told)?;
             jobs.lock().extend(found.into_iter().map(|job| (job.task().id, job)));
             Ok(text)

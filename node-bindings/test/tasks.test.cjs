@@ -37,15 +37,29 @@ test('failures are retried and told', async (t) => {
   await worker.wait()
 })
 
-// Tasks are named natively where there are many of them: a field must not be called otherwise there, or be missing.
-test('a task has the same fields wherever it is seen', async (t) => {
+// Tasks that are many at a time come without the names of their fields: a value must not get another one's name.
+test('a task is the same wherever it is seen', async (t) => {
   const db = await inMemory(t)
   const enqueued = await db.tasks.enqueue('work', { a_b: 1 })
-  const found = await db.tasks.get(enqueued.id)
-  assert.deepEqual({ ...found, existing: false }, enqueued)
-  const seen = new Promise((resolve) => db.worker('work', (task) => resolve(task)))
-  const running = Object.keys(await seen)
-  assert.deepEqual([...running, 'progress'].sort(), Object.keys(found).sort())
+  const waiting = await db.tasks.get(enqueued.id)
+  assert.deepEqual({ ...waiting, existing: false }, enqueued)
+  assert.deepEqual([...Object.keys(waiting), 'existing'], Object.keys(enqueued))
+
+  const options = { kind: 'mail', description: 'to ana', priority: 3, delay: 1, attempts: 5, backoff: '1ms', timeout: '50s', unique: 'ana', parent: enqueued.id }
+  const { id } = await db.tasks.enqueue('full', { b_c: 2n ** 60n }, options)
+  const seen = new Promise((resolve) => db.worker('full', async (task) => {
+    if (task.redrives === 0) throw task.attempt === 1 ? new Error('once more') : new kappa.Discard('no more')
+    resolve([{ ...task }, await db.tasks.get(id)])
+  }))
+  assert.equal((await ended(db, { id })).state, 'failed')
+  assert.equal(await db.tasks.redrive('full'), 1)
+  const [running, { progress, ...found }] = await seen
+  assert.deepEqual(running, found)
+  assert.deepEqual(Object.keys(running), Object.keys(found))
+  assert.equal(progress, null)
+  const { kind, description, priority, maxAttempts, timeout, unique, parent, redrives, failures } = running
+  assert.deepEqual([kind, description, priority, maxAttempts, timeout, unique, parent, redrives], ['mail', 'to ana', 3, 5, 50_000, 'ana', enqueued.id, 1])
+  assert.notDeepEqual(failures, [])
 })
 
 // Calls of one turn are handed over together: one that is refused must not take the others with it.
