@@ -54,8 +54,8 @@ fn check_any(text: &str, refusal: &'static str) -> Result<Checked> {
     // The grammar is the parser's; what follows relies on it.
     let parsed: Result<IgnoredAny, _> = serde_json::from_str(text);
     parsed.map_err(|error| Error::invalid(refusal).caused_by(error))?;
-    // Growing costs more than the room for a few.
-    let mut places = Vec::with_capacity(USUAL_FIELDS);
+    // Growing costs more than the room for a few. What is no object has no fields.
+    let mut places = Vec::with_capacity(if text.starts_with('{') { USUAL_FIELDS } else { 0 });
     if !walk(text, &mut places)? {
         return Ok(Checked { compact: None, places });
     }

@@ -13,7 +13,7 @@ use super::planted::{self, Planted};
 /// The front of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Front {
-    /// No task that waits has an entry before this key.
+    /// Claims begin here. What waits before this key was passed over because it could not be read.
     pub first: Bytes,
     /// Everything that was due by then has been promoted.
     pub promoted: i64,
@@ -28,6 +28,11 @@ impl Front {
     /// Where waiting tasks are.
     pub fn waiting(&self, queue: u16) -> KeyRange {
         KeyRange { start: self.first.clone(), ..keys::entries(queue, TaskState::Waiting) }
+    }
+
+    /// Where nothing waits but what claims have passed over.
+    pub fn passed_over(&self, queue: u16) -> KeyRange {
+        KeyRange { end: Some(self.first.clone()), ..keys::entries(queue, TaskState::Waiting) }
     }
 
     /// Where tasks are that became due since the last promotion.

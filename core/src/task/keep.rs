@@ -95,7 +95,7 @@ pub fn replay(tx: &mut Transaction<'_>, operation: &TaskOperation, kept: Kept) -
                     continue;
                 };
                 let task = tasks::render(tx, lease.task, record);
-                let Some(task) = readable(tx.now(), "a task that was claimed", lease.task, task)? else { continue };
+                let Some(task) = readable("a task that was claimed", lease.task, task)? else { continue };
                 again.push(Claimed { task, lease, expires_at });
             }
             TaskAnswer::Worked(Worked { verdicts, claimed: again })

@@ -31,6 +31,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -76,23 +77,39 @@ pub fn run(operation: &TaskOperation, tx: &mut Transaction<'_>) -> Run<TaskAnswe
     }
 }
 
-/// How often it is said of one kind of thing that it cannot be read, in milliseconds: it is found again and again.
-const SAID_EVERY_MS: u64 = 60_000;
+/// How often it is said of one kind of thing that it cannot be read: it is found again and again.
+const SAID_EVERY: Duration = Duration::from_mins(1);
 
-/// What was found about `id` at `now`; none where it cannot be read, which must not keep everything else from going on. It stays
-/// where it is.
-fn readable<T>(now: i64, what: &'static str, id: impl fmt::Display, found: Run<T>) -> Run<Option<T>> {
-    static SAID: Mutex<BTreeMap<&str, i64>> = Mutex::new(BTreeMap::new());
+/// What was found about `id`; none where it cannot be read, which must not keep everything else from going on. It stays where
+/// it is.
+#[expect(clippy::disallowed_methods, reason = "paces the log of the whole process; nothing else follows from it")]
+fn readable<T>(what: &'static str, id: impl fmt::Display, found: Run<T>) -> Run<Option<T>> {
+    static SAID: Mutex<Said> = Mutex::new(Said(BTreeMap::new()));
     match found {
         Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => {
-            let mut said = SAID.lock();
-            if said.get(what).is_none_or(|said| now.abs_diff(*said) >= SAID_EVERY_MS) {
-                said.insert(what, now);
+            let due = SAID.lock().is_due(what, Instant::now());
+            if due {
                 tracing::error!(%error, what, %id, "passed over because it cannot be read; others may be, too");
+            } else {
+                tracing::debug!(%error, what, %id, "passed over because it cannot be read");
             }
             Ok(None)
         }
         found => found.map(Some),
+    }
+}
+
+/// When something was said last, by what it was about.
+struct Said(BTreeMap<&'static str, Instant>);
+
+impl Said {
+    /// Whether it was not said for a while; it is then said now.
+    fn is_due(&mut self, what: &'static str, now: Instant) -> bool {
+        let due = self.0.get(what).is_none_or(|last| now.saturating_duration_since(*last) >= SAID_EVERY);
+        if due {
+            self.0.insert(what, now);
+        }
+        due
     }
 }
 

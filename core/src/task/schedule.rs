@@ -67,7 +67,7 @@ pub fn put(tx: &mut Transaction<'_>, schedule: &Schedule) -> Run<TaskAnswer> {
     if next.is_none() && !schedule.paused {
         return Err(Error::invalid("the schedule never fires").with("cron", &schedule.cron).into());
     }
-    let old = readable(tx.now(), "a schedule", &schedule.name, load(tx, &schedule.name))?.flatten();
+    let old = readable("a schedule", &schedule.name, load(tx, &schedule.name))?.flatten();
     // Programs set their schedules whenever they start: what came due while none ran is missed, and not forgotten.
     let missed = old.as_ref().and_then(|old| old.next.filter(|_| same_times(&old.schedule, schedule)));
     let next = missed.or(next);
@@ -97,7 +97,7 @@ pub fn remove(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
         return Ok(TaskAnswer::Removed(false));
     }
     // The slot of one that cannot be read is found without its schedule, and goes then.
-    if let Some(old) = readable(tx.now(), "a schedule", name, load(tx, name))?.flatten() {
+    if let Some(old) = readable("a schedule", name, load(tx, name))?.flatten() {
         clear_slot(tx, &old)?;
     }
     tx.delete(keys::schedule(name))?;
@@ -114,10 +114,9 @@ pub fn describe(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
 /// Every schedule as it stands, by name.
 pub fn all(tx: &mut Transaction<'_>) -> Run<TaskAnswer> {
     let page = tx.scan(&keys::schedules(), Direction::Forward, MAX_PAGE_ENTRIES)?;
-    let now = tx.now();
     let stored = page.iter().map(|entry| {
         let name = entry.key[1..].escape_ascii();
-        readable(now, "a schedule", name, decode(&entry.value).map_err(Into::into))
+        readable("a schedule", name, decode(&entry.value).map_err(Into::into))
     });
     let stored = stored.collect::<Run<Vec<_>>>()?;
     Ok(TaskAnswer::Schedules(stored.into_iter().flatten().map(Stored::info).collect()))
@@ -135,7 +134,7 @@ pub fn fire_due(tx: &mut Transaction<'_>) -> Run<bool> {
                 return Ok(true);
             }
             let (at, name) = keys::split_slot(&entry.key).ok_or_else(damaged)?;
-            let Some(stored) = readable(now, "a schedule that is due", name, load(tx, name))? else { continue };
+            let Some(stored) = readable("a schedule that is due", name, load(tx, name))? else { continue };
             match stored.filter(|stored| stored.next == Some(at)) {
                 // Also one that only rests, or leaves its slots out, is written with all its parameters.
                 Some(stored) if tx.written() > before && !has_room(tx, &stored) => return Ok(true),

@@ -30,13 +30,13 @@ pub fn load(tx: &mut Transaction<'_>, id: TaskId) -> Run<Option<Record>> {
     Ok(stored.map(|stored| Record::decode(&stored.value)).transpose()?)
 }
 
-/// A record that cannot be read. It was said, see [`readable`].
+/// A record that cannot be read.
 pub struct Unreadable;
 
-/// The task `id`, or that there is none. The log names it by `what` where it cannot be read.
+/// The task `id`, where there is one. The log names it by `what` where it cannot be read.
 pub fn look(tx: &mut Transaction<'_>, what: &'static str, id: TaskId) -> Run<Result<Option<Record>, Unreadable>> {
     let found = load(tx, id);
-    Ok(readable(tx.now(), what, id, found)?.ok_or(Unreadable))
+    Ok(readable(what, id, found)?.ok_or(Unreadable))
 }
 
 /// The task `id`, where there is one that can be read.
@@ -301,28 +301,40 @@ fn from_cursor((range, place): &(usize, Vec<u8>), all: &KeyRange) -> Option<(i64
 }
 
 /// Cancels some of what waits or is delayed.
+///
+/// # Errors
+/// `Damaged` once only tasks are left that cannot be read.
 pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
     let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::More(false)) };
-    let mut left = limits::MAX_TASKS;
-    for state in [TaskState::Waiting, TaskState::Delayed] {
-        loop {
-            let range = match state {
-                TaskState::Waiting => front::load(tx, queue.number)?.waiting(queue.number),
-                _ => keys::entries(queue.number, state),
-            };
-            let found = tx.scan(&range, Direction::Forward, limits::MAX_TASKS)?;
-            if found.is_empty() {
-                break;
-            }
+    let front = front::load(tx, queue.number)?;
+    let delayed = keys::entries(queue.number, TaskState::Delayed);
+    let (mut cancelled, mut unreadable) = (0, None);
+    // What claims passed over comes last: all that others took lay there, too.
+    for mut rest in [front.waiting(queue.number), delayed, front.passed_over(queue.number)] {
+        while !rest.is_empty() {
+            let found = tx.scan(&rest, Direction::Forward, limits::MAX_TASKS)?;
+            let Some(last) = found.last() else { break };
             for entry in &found {
-                if left == 0 || tx.written() >= STEP_BYTES {
+                if cancelled == limits::MAX_TASKS || tx.written() >= STEP_BYTES {
                     return Ok(TaskAnswer::More(true));
                 }
                 let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-                cancel(tx, id)?;
-                left -= 1;
+                match cancel(tx, id) {
+                    Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => unreadable = Some(error),
+                    other => {
+                        other?;
+                        cancelled += 1;
+                    }
+                }
             }
+            rest.start = front::behind(&last.key);
         }
+    }
+    match unreadable {
+        // An error would take back what was cancelled.
+        Some(_) if cancelled > 0 => return Ok(TaskAnswer::More(true)),
+        Some(error) => return Err(error.into()),
+        None => {}
     }
     budget::forgive(tx, queue.number)?;
     Ok(TaskAnswer::More(false))

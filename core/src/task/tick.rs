@@ -31,7 +31,7 @@ pub fn overdue(tx: &mut Transaction<'_>, since: i64, instance: u64) -> Run<TaskA
     let mut queues = Vec::new();
     for (name, queue) in all {
         let ranges = [due(queue.number, since, now), ended(&queue, since, now)];
-        let mut found = since == i64::MIN && first_before_front(tx, queue.number)?.is_some();
+        let mut found = since == i64::MIN && found_before_front(tx, queue.number)?.is_some();
         for range in ranges {
             found = found || !tx.scan(&range, Direction::Forward, 1)?.is_empty();
         }
@@ -51,9 +51,9 @@ pub fn tick(tx: &mut Transaction<'_>, queue: Option<&str>, since: i64) -> Run<Ta
     let Some(name) = queue else { return schedule::fire_due(tx).map(TaskAnswer::More) };
     let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::More(false)) };
     if since == i64::MIN
-        && let Some(first) = first_before_front(tx, queue.number)?
+        && let Some(first) = found_before_front(tx, queue.number)?
     {
-        tracing::error!(queue = name, "a task waited where no claim looks; it is found again");
+        tracing::info!(queue = name, "claims look again at tasks that could not be read");
         front::move_back(tx, queue.number, &first)?;
     }
     let due = promote(tx, queue.number, since)?;
@@ -84,21 +84,22 @@ fn promote(tx: &mut Transaction<'_>, queue: u16, since: i64) -> Run<bool> {
     Ok(promoted == Promoted::Some)
 }
 
-/// The first entry of a waiting task that lies before the queue's front, where no claim would find it. There is none but where
-/// claims passed over tasks that could not be read and can be by now; those that still cannot stay there.
-fn first_before_front(tx: &mut Transaction<'_>, queue: u16) -> Run<Option<Bytes>> {
-    let waiting = keys::entries(queue, TaskState::Waiting);
-    let passed_over = KeyRange { end: Some(front::load(tx, queue)?.first), ..waiting };
+/// Where the claims of the queue have to begin again, if anywhere. They have passed over what lies before its front because
+/// it could not be read, and find it only then. One page of it is looked at: what follows a page that still cannot be read is
+/// for the claims, which pass over it once more.
+fn found_before_front(tx: &mut Transaction<'_>, queue: u16) -> Run<Option<Bytes>> {
+    let passed_over = front::load(tx, queue)?.passed_over(queue);
     if passed_over.is_empty() {
         return Ok(None);
     }
-    for entry in tx.scan(&passed_over, Direction::Forward, MAX_PAGE_ENTRIES)? {
-        let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-        if tasks::look(tx, "a task that waits", id)?.is_ok() {
-            return Ok(Some(entry.key));
+    let page = tx.scan(&passed_over, Direction::Forward, MAX_PAGE_ENTRIES)?;
+    work::fetch_tasks(tx, &page)?;
+    for entry in &page {
+        if work::is_taken_up(tx, entry)? {
+            return Ok(Some(entry.key.clone()));
         }
     }
-    Ok(None)
+    Ok(page.last().filter(|_| page.len() == MAX_PAGE_ENTRIES).map(|last| front::behind(&last.key)))
 }
 
 /// Leases of the queue that ended by now, by what their entries say.
@@ -112,6 +113,7 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
     let (era, before) = (era::load(tx)?, tx.written());
     loop {
         let found = tx.scan(&rest, Direction::Forward, LEASES)?;
+        work::fetch_tasks(tx, &found)?;
         for entry in &found {
             if tx.written() >= STEP_BYTES {
                 return Ok(true);
@@ -146,6 +148,7 @@ pub fn end_leases_of_the_dead(tx: &mut Transaction<'_>, queue: u16, era: &Era) -
     let mut rest = keys::entries(queue, TaskState::Active);
     loop {
         let found = tx.scan(&rest, Direction::Forward, LEASES)?;
+        work::fetch_tasks(tx, &found)?;
         for entry in &found {
             if tx.written() >= STEP_BYTES {
                 return Ok(true);

@@ -16,7 +16,8 @@ use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era, Grant};
-use super::{damaged, era, keys, limits, readable, tasks};
+use super::tasks::{self, Unreadable};
+use super::{damaged, era, keys, limits, readable};
 
 /// A claim ends once its operation has written this much, well below what one may,
 const CLAIM_BYTES: usize = 512 << 10;
@@ -29,6 +30,8 @@ const PROMOTED: usize = 256;
 const PROMOTE_BYTES: usize = 256 << 10;
 /// A claim that meets only entries which it cannot claim ends behind so many: the front keeps where, and the next goes on there.
 const PASSED_OVER: usize = 1_000;
+/// What the log calls a task whose turn has come.
+const WAITS: &str = "a task that waits";
 /// A call names at most so many queues.
 const MAX_CLAIM_QUEUES: usize = 100;
 
@@ -155,7 +158,7 @@ impl Claiming<'_> {
                 break;
             }
             // Every task that is about to be claimed, so that all of them are fetched in one round.
-            fetch(tx, found.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
+            fetch_tasks(tx, &found)?;
             for entry in &found {
                 if self.is_done(tx) || self.claimed.len() - before >= allowed {
                     break;
@@ -171,7 +174,7 @@ impl Claiming<'_> {
 
     fn claim(&mut self, tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<()> {
         let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-        let Ok(old) = tasks::look(tx, "a task that waits", id)? else { return Ok(()) };
+        let Ok(old) = tasks::look(tx, WAITS, id)? else { return Ok(()) };
         // An entry that no waiting task stands behind would be found again by every claim.
         let Some(old) = old.filter(|old| place::entry(id, old) == entry.key) else {
             return tx.delete(entry.key.clone());
@@ -181,7 +184,7 @@ impl Claiming<'_> {
         let lease = Lease { task: id, run: new.runs, token: held.token };
         // Before anything is written: its parameters may lie apart.
         let task = tasks::render(tx, id, new.clone());
-        let Some(task) = readable(tx.now(), "a task that waits", id, task)? else { return Ok(()) };
+        let Some(task) = readable(WAITS, id, task)? else { return Ok(()) };
         place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
         self.bytes += task.params.len();
         self.claimed.push(Claimed { task, lease, expires_at: held.expires });
@@ -193,6 +196,19 @@ impl Claiming<'_> {
         let token = Token(u128::from(mix(self.seed, 2 * n + 1)) << 64 | u128::from(mix(!self.seed, 2 * n)));
         Grant { token, lease_ms: self.lease_ms, worker: &self.work.worker, instance: self.work.instance }
     }
+}
+
+/// Whether a claim that comes to `entry`, of a task that waits, would do more than pass it over.
+pub fn is_taken_up(tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<bool> {
+    let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+    Ok(match tasks::look(tx, WAITS, id)? {
+        Err(Unreadable) => false,
+        Ok(None) => true,
+        Ok(Some(record)) => {
+            let task = tasks::render(tx, id, record);
+            readable(WAITS, id, task)?.is_some()
+        }
+    })
 }
 
 /// What became of the tasks that are due.
@@ -212,7 +228,7 @@ pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<Promoted> {
     let (mut rest, mut promoted) = (range.clone(), 0);
     loop {
         let due = tx.scan(&rest, Direction::Forward, PROMOTED)?;
-        fetch(tx, due.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))?;
+        fetch_tasks(tx, &due)?;
         for entry in &due {
             // The next look begins at the same place; what was promoted is gone from there.
             if promoted >= PROMOTED || tx.written() >= PROMOTE_BYTES {
@@ -296,7 +312,9 @@ pub fn ready(tx: &mut Transaction<'_>, queues: &[String]) -> Run<TaskAnswer> {
             continue;
         }
         let front = front::load(tx, queue.number)?;
-        let waits = !tx.scan(&front.waiting(queue.number), Direction::Forward, 1)?.is_empty();
+        // As a claim does: without a task that is counted it looks at no entry, and a worker would ask for ever.
+        let counted = queue::count(tx, queue.number, TaskState::Waiting)? > 0;
+        let waits = counted && !tx.scan(&front.waiting(queue.number), Direction::Forward, 1)?.is_empty();
         let due = keys::entries_from(queue.number, TaskState::Delayed, front.promoted);
         let due = tx.scan(&due, Direction::Forward, 1)?;
         let due = due.first().and_then(|entry| keys::split_entry(&entry.key)).map(|(at, _)| at);
@@ -365,6 +383,11 @@ fn change(tx: &mut Transaction<'_>, lease: &Lease, told: Told, change: impl FnOn
         place::replace(tx, lease.task, &old, &new, told)?;
     }
     Ok(Renewal::Held { expires_at, cancel })
+}
+
+/// Reads the tasks of `entries`, so that all of them are fetched in one round, where reads are not at hand.
+pub fn fetch_tasks(tx: &mut Transaction<'_>, entries: &[KeyValue]) -> Run<()> {
+    fetch(tx, entries.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))
 }
 
 /// Reads keys so that all of them are fetched in one round, where reads are not at hand.

@@ -8,6 +8,7 @@ mod schedules;
 mod shared;
 mod simulation;
 mod time;
+mod unreadable;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +98,9 @@ impl Source for Noted<'_> {
     fn need_stable(&mut self) {}
 }
 
+/// No operation fetches its reads in more rounds.
+const MOST_ROUNDS: usize = 100;
+
 /// One partition with its clock.
 #[derive(Clone, Debug, Default)]
 pub struct Bench {
@@ -151,7 +155,7 @@ impl Bench {
     /// Runs the operation once more, with reads that are fetched in rounds: it must do the same.
     fn compare(&self, operation: &TaskOperation, drawn: Drawn, answer: &Run<TaskAnswer>, record: &Record) {
         let mut source = Fetched { keys: &self.keys, known: BTreeSet::new(), missing: BTreeSet::new() };
-        for _ in 0..1_000 {
+        for _ in 0..MOST_ROUNDS {
             let mut tx = Transaction::new(&mut source, drawn, self.sequence + 8);
             let again = run(operation, &mut tx);
             let other = tx.into_record();

@@ -31,7 +31,7 @@ fn a_task_is_enqueued_claimed_and_completed() {
     bench.check_all();
 }
 
-/// Conformance 2, Q1: a worker that was too slow must not overwrite what another one did.
+/// Conformance 2 and 4, Q1: a worker that was too slow must not overwrite what another one did.
 #[test]
 fn every_report_under_a_lease_that_is_not_held_changes_nothing() {
     let mut bench = Bench::new();

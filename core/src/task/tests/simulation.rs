@@ -406,7 +406,7 @@ impl World {
 
 /// How many tasks one run takes: the full number where a soak asks for it.
 fn tasks() -> usize {
-    std::env::var("KAPPA_SOAK_TASKS").ok().and_then(|count| count.parse().ok()).unwrap_or(600)
+    if std::env::var_os("KAPPA_SOAK").is_some() { 20_000 } else { 600 }
 }
 
 fn simulate(seed: u64, tasks: usize, bug: Option<Planted>) -> Checked {
