@@ -2,6 +2,8 @@
 //!
 //! Operations here are closures over a transaction, so that each case says exactly what it reads and writes.
 
+mod refusals;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;

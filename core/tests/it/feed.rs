@@ -1,8 +1,10 @@
 //! The change feed: every change once and in order, from any cursor on, for as long as it is kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use kappa_core::{Change, Durability, ErrorKind, Feed, FeedStart, Kappa, Options, ViewKind};
+use kappa_core::env::{Env, ManualClock};
+use kappa_core::{Change, Durability, ErrorKind, EventKind, Feed, FeedStart, Kappa, Options, ViewKind, WriteOptions};
 use serde_json::json;
 
 use crate::database::{self, open, small, things};
@@ -131,6 +133,62 @@ fn a_cursor_before_what_is_kept_has_expired() {
     let kappa = open(place.path(), &options);
     assert_eq!(after(&kappa, &cursor).unwrap_err().kind(), ErrorKind::Expired);
     assert_eq!(things(&kappa).count().wait().unwrap(), 8, "documents stay");
+}
+
+/// A log that goes by bytes alone would keep what its owner wanted gone by now, and one that cannot tell old changes
+/// from new ones would send every reader back to its start.
+#[test]
+fn a_cursor_older_than_the_retention_has_expired_and_a_newer_one_goes_on() {
+    const ENOUGH: usize = 200;
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let env = Env { clock: Arc::clone(&clock) as _, ..Env::default() };
+    let log_retention = Duration::from_hours(1);
+    let options = Options { log_retention, merge_bytes: 1, view: ViewKind::Memory, ..small() };
+    let kappa = Kappa::open_with(place.path(), &options, &env).unwrap();
+    let collection = things(&kappa);
+    let start = kappa.info().unwrap().oldest;
+    collection.create(json!({"id": "a"})).wait().unwrap();
+    let write = || drop(collection.replace("a", json!({"id": "a", "filling": "k".repeat(60_000)})).wait().unwrap());
+    let cursor_of_now = || kappa.feed(FeedStart::Now).wait().unwrap().cursor().to_owned();
+    let old = cursor_of_now();
+    // More than a segment, so that one holds nothing but old changes.
+    for _ in 0..100 {
+        write();
+    }
+    clock.advance(2 * 3_600_000);
+    write();
+    let new = cursor_of_now();
+    let mut writes = 0;
+    // Segments of new changes are sealed and merged as well, and must stay.
+    while writes < ENOUGH || kappa.info().unwrap().oldest == start {
+        writes += 1;
+        assert!(writes < 3_000, "nothing goes although it is too old, and the bytes are within their limit");
+        write();
+    }
+    assert_eq!(after(&kappa, &old).unwrap_err().kind(), ErrorKind::Expired);
+    assert_eq!(rest(&mut after(&kappa, &new).unwrap()).len(), writes);
+}
+
+/// A document that nobody asks for any more would stay in the count, on the disk and in every cache behind the feed.
+#[test]
+fn a_document_that_ended_is_swept_without_being_asked_for() {
+    // What is promised; a sweep is due once a second.
+    const SWEPT_WITHIN: Duration = Duration::from_secs(10);
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let env = Env { clock: Arc::clone(&clock) as _, ..Env::default() };
+    let kappa = Kappa::open_with(place.path(), &small(), &env).unwrap();
+    let collection = things(&kappa);
+    let ends = WriteOptions { ttl: Some(Duration::from_secs(5)), ..WriteOptions::default() };
+    collection.create_with(json!({"id": "ends"}), ends).wait().unwrap();
+    collection.create(json!({"id": "stays"})).wait().unwrap();
+    let mut feed = kappa.feed(FeedStart::Now).wait().unwrap();
+    clock.advance(6_000);
+    let change = feed.next_within(SWEPT_WITHIN).unwrap().expect("it is swept in time");
+    assert_eq!((change.kind, change.id.as_str()), (EventKind::Expired, "ends"));
+    assert_eq!(collection.count().wait().unwrap(), 1);
+    assert!(collection.get("stays").wait().unwrap().is_some());
 }
 
 /// A cursor of yesterday's database, restored from elsewhere, names records that were never there.

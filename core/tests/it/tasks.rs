@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use kappa_core::env::Env;
-use kappa_core::{FeedStart, Json, Kappa, NewTask, QueueSettings, TaskState, Worker, WorkerOptions};
+use kappa_core::env::{Env, ManualClock};
+use kappa_core::{
+    Enqueued, FeedStart, Json, Kappa, NewTask, QueueSettings, Renewal, TaskState, Work, Worker, WorkerOptions,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -62,7 +65,7 @@ fn start(kappa: &Kappa) -> Worker {
 #[test]
 fn killed_workers_and_owners_lose_nothing_and_complete_nothing_twice() {
     let seed: u64 = std::env::var("KAPPA_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(11);
-    let count: usize = std::env::var("KAPPA_SOAK_TASKS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_500);
+    let count = if std::env::var_os("KAPPA_SOAK").is_some() { 10_000 } else { 1_500 };
     println!("seed={seed} count={count}");
     let directory = tempfile::tempdir().unwrap();
     let mut chance = StdRng::seed_from_u64(seed);
@@ -106,4 +109,71 @@ fn killed_workers_and_owners_lose_nothing_and_complete_nothing_twice() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+}
+
+/// Conformance 8, Q12: whoever sets the clock of the machine would end every lease at once, and have all run that is delayed.
+#[test]
+fn a_wall_clock_that_is_set_ends_no_lease_and_makes_nothing_due() {
+    const HOUR: i64 = 3_600_000;
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let env = Env { clock: Arc::clone(&clock) as _, ..Env::default() };
+    let kappa = Kappa::open_with(directory.path(), &database::small(), &env).unwrap();
+    let tasks = kappa.tasks();
+    let claim = || {
+        let work = Work { queues: vec![QUEUE.into()], claim: 10, lease_ms: 30_000, ..Work::default() };
+        tasks.work(work).wait().unwrap().claimed
+    };
+    let is_held = |lease| matches!(tasks.renew(vec![lease], 30_000).wait().unwrap()[..], [Renewal::Held { .. }]);
+    tasks.enqueue(NewTask::new(QUEUE, Json::null())).wait().unwrap();
+    let delayed = NewTask { delay_ms: Some(60_000), ..NewTask::new(QUEUE, Json::null()) };
+    let delayed = tasks.enqueue(delayed).wait().unwrap().task.id;
+    let lease = claim().pop().expect("one waits").lease;
+    for hours in [1, -1, 24, -24, 10 * 365 * 24, -10 * 365 * 24] {
+        clock.set_wall(1_700_000_000_000 + hours * HOUR);
+        clock.advance(1_000);
+        assert!(is_held(lease), "{hours} hours");
+        assert!(claim().is_empty(), "{hours} hours");
+    }
+    clock.advance(30_000);
+    assert!(!is_held(lease), "time that really went by ends it");
+    clock.advance(30_000);
+    assert!(claim().iter().any(|claimed| claimed.lease.task == delayed));
+}
+
+/// Conformance 10: of callers who come at the same time, two who both found the key free would have the work done
+/// twice; and a key that a restart forgets, or that outlives its task, is none.
+#[test]
+fn of_many_who_enqueue_under_one_unique_key_at_once_one_adds_the_task() {
+    const CALLERS: usize = 64;
+    let directory = tempfile::tempdir().unwrap();
+    let kappa = database::open(directory.path(), &database::small());
+    let enqueue = |kappa: &Kappa| -> Enqueued {
+        let new = NewTask { unique: Some("nightly".into()), ..NewTask::new(QUEUE, Json::null()) };
+        kappa.tasks().enqueue(new).wait().unwrap()
+    };
+    let together = Barrier::new(CALLERS);
+    let call = || {
+        together.wait();
+        enqueue(&kappa)
+    };
+    let answers: Vec<Enqueued> = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(call)).collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    });
+    let id = answers[0].task.id;
+    assert!(answers.iter().all(|answer| answer.task.id == id), "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| answer.existing).count(), CALLERS - 1);
+    assert_eq!(kappa.tasks().queue(QUEUE).wait().unwrap().waiting, 1);
+    kappa.close().unwrap();
+
+    let kappa = database::open(directory.path(), &database::small());
+    let again = enqueue(&kappa);
+    assert_eq!((again.task.id, again.existing), (id, true), "the key is held over a restart");
+    let worker = start(&kappa);
+    let ended = kappa.tasks().ended(id).wait_for(PATIENCE).expect("it ends").unwrap();
+    assert_eq!(ended.state, TaskState::Completed);
+    assert_eq!(worker.stop(), 0);
+    let next = enqueue(&kappa);
+    assert!(!next.existing && next.task.id != id, "the key is free once its task has ended: {next:?}");
 }

@@ -10,8 +10,10 @@ use serde_json::json;
 use crate::engine::local::crash_tests::disk::{self, Place};
 use crate::env::files::simulated::{Crash, SimulatedFiles};
 use crate::kappa::Kappa;
-use crate::operation::{Definition, Entry, IndexDefinition};
+use crate::operation::{Answer, Definition, Entry, IndexDefinition};
 use crate::options::{Options, ViewKind};
+use crate::task::model::{NewTask, TaskId};
+use crate::task::operation::TaskAnswer;
 
 use super::oracle::{Verdict, told};
 use super::{processors, soak};
@@ -25,6 +27,8 @@ const COLOURS: usize = 3;
 #[derive(Debug)]
 struct Life {
     entry: Entry,
+    /// The task that was enqueued in one batch with it. Such a document is not removed.
+    task: Option<TaskId>,
     /// Its creation was acknowledged.
     created: usize,
     /// Its removal had not begun.
@@ -39,6 +43,20 @@ fn open(files: &SimulatedFiles, root: &Path) -> crate::error::Result<Kappa> {
     Kappa::open_with(root.join("new/data"), &options, &Place::named(files.clone(), root).env())
 }
 
+/// Creates a document, every fourth one in a batch with a task.
+fn create(kappa: &Kappa, caller: usize, number: usize) -> crate::error::Result<(Entry, Option<TaskId>)> {
+    let document = json!({ "colour": number % COLOURS, "caller": caller, "text": "x".repeat(number * 40) });
+    if number % 4 != 1 {
+        return Ok((kappa.collection("things")?.create(document).wait()?, None));
+    }
+    let task = NewTask::new("work", json!(number));
+    let answers = kappa.batch().create("things", document).enqueue(task).commit().wait()?;
+    match &answers[..] {
+        [Answer::Written(entry), Answer::Task(TaskAnswer::Enqueued(added))] => Ok((entry.clone(), Some(added.task.id))),
+        other => panic!("not what was asked for: {other:?}"),
+    }
+}
+
 /// Creates and removes documents from several threads, as callers do.
 fn live(files: &SimulatedFiles, root: &Path) -> Verdict<(usize, Vec<Life>)> {
     let kappa = open(files, root).map_err(|error| told(&error))?;
@@ -50,10 +68,9 @@ fn live(files: &SimulatedFiles, root: &Path) -> Verdict<(usize, Vec<Life>)> {
     let lives = Mutex::new(Vec::new());
     let call = |caller: usize| -> crate::error::Result<()> {
         for number in 0..DOCUMENTS_EACH {
-            let text = "x".repeat(number * 40);
-            let entry = things.create(json!({ "colour": number % COLOURS, "caller": caller, "text": text })).wait()?;
+            let (entry, task) = create(&kappa, caller, number)?;
             let created = files.operations();
-            let mut life = Life { entry, created, before_removal: usize::MAX, removed: usize::MAX };
+            let mut life = Life { entry, task, created, before_removal: usize::MAX, removed: usize::MAX };
             if number % 4 == 0 {
                 life.before_removal = files.operations();
                 assert!(things.delete(&life.entry.id).wait()?, "it was there");
@@ -94,6 +111,7 @@ fn examine(files: &SimulatedFiles, root: &Path, at: usize, declared: usize, live
     if count != listed.len() as u64 {
         return Err(format!("half an operation: count={count} listed={}", listed.len()));
     }
+    examine_tasks(&kappa, lives)?;
     if at < declared {
         return Ok(());
     }
@@ -109,8 +127,26 @@ fn examine(files: &SimulatedFiles, root: &Path, at: usize, declared: usize, live
     if indexed == listed.len() { Ok(()) } else { Err(format!("indexed={indexed} listed={}", listed.len())) }
 }
 
-/// What the engine keeps must be what callers were told: documents, their index entries and their count, with
-/// all threads at work, from the first name of the data directory on.
+/// Each task is there exactly where the document of its batch is, and its queue counts it.
+fn examine_tasks(kappa: &Kappa, lives: &[Life]) -> Verdict<()> {
+    let told = |error: crate::error::Error| told(&error);
+    let (things, tasks) = (kappa.collection("things").map_err(told)?, kappa.tasks());
+    let mut there = 0;
+    for life in lives {
+        let Some(id) = life.task else { continue };
+        let task = tasks.get(id).wait().map_err(told)?.is_some();
+        let document = things.get(&life.entry.id).wait().map_err(told)?.is_some();
+        if task != document {
+            return Err(format!("half a batch: task={task} document={document} {life:?}"));
+        }
+        there += u64::from(task);
+    }
+    let waiting: u64 = tasks.queues().wait().map_err(told)?.iter().map(|queue| queue.waiting).sum();
+    if waiting == there { Ok(()) } else { Err(format!("half an enqueue: waiting={waiting} there={there}")) }
+}
+
+/// What the engine keeps must be what callers were told: documents, their index entries and their count, and the tasks
+/// of their batches, with all threads at work, from the first name of the data directory on.
 #[test]
 fn a_crash_of_the_database_keeps_what_callers_were_told() {
     let scratch = disk::scratch();

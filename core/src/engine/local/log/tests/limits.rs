@@ -145,6 +145,33 @@ fn segments_stay_while_the_view_needs_them() {
     assert_eq!(log.merge(&AtomicBool::new(false)).unwrap(), MergeOutcome::Nothing);
 }
 
+/// Changes that their owner wants to keep for a week would stay as long as there is room, or take newer ones along.
+#[test]
+fn segments_go_by_their_age_although_there_is_room() {
+    let files = SimulatedFiles::new(1);
+    let log = create(&files, LogOptions { retention_bytes: u64::MAX, retention_ms: 1_000, ..small() });
+    let write = |time: i64| log.append(&[put("k", &[1; 300], time)]).and_then(|_| log.sync()).unwrap();
+    let newest_of_sealed = |time: i64| {
+        for _ in 0..40 {
+            write(time);
+        }
+        log.seal().unwrap();
+        log.newest().0
+    };
+    let old = newest_of_sealed(0);
+    let young = newest_of_sealed(600);
+    assert!(matches!(log.merge(&AtomicBool::new(false)).unwrap(), MergeOutcome::Merged { .. }));
+    write(1_000);
+    log.maintain().unwrap();
+    assert_eq!(log.oldest(), 0, "nothing is older than it may be");
+    write(1_001);
+    log.maintain().unwrap();
+    assert_eq!(log.oldest(), old, "all that is too old went, and no more");
+    assert_eq!(log.read_from(old - 1, 1, 1).unwrap_err().kind(), ErrorKind::Expired);
+    let kept = |after| log.read_from(after, 100, usize::MAX).unwrap().len();
+    assert_eq!((kept(old), kept(young)), (42, 2));
+}
+
 /// A merge of a tail that is far larger than its memory and its fan-in has to give the same base.
 #[test]
 fn a_merge_in_little_memory_gives_the_same_base() {
