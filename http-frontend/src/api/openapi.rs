@@ -43,7 +43,7 @@ const OWN_ROUTES: [(&str, &str, &str); 2] = [("products", "product", "Product"),
 /// What a list of documents answers; `DocumentPage` becomes `ProductPage`, and so on.
 const FORMS: [&str; 3] = ["List", "Page", "Selection"];
 
-/// The description of every route, as JSON.
+/// The description of the routes under `/v1` and of the probes, as JSON.
 pub fn document() -> Value {
     let (_, description) = router::described().split_for_parts();
     let mut document = serde_json::to_value(description).expect("a description is plain data");

@@ -6,14 +6,14 @@ use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kappa_core::runner::TaskPrograms;
-use kappa_core::{Backoff, CallOptions, NewTask, Task, TaskState};
+use kappa_core::{Backoff, CallOptions, ErrorKind, NewTask, Task, TaskState};
 use serde_json::{Map, Value, json};
 
 use super::fields::{Unreadable, fields};
 use crate::api::documents::call_options;
 use crate::api::tasks::refused;
 use crate::app::App;
-use crate::error::Problem;
+use crate::error::{self, Problem};
 use crate::workers::EXECUTE;
 
 /// Small calculations that anybody may ask for.
@@ -88,6 +88,7 @@ async fn run(app: &App, new: NewTask, options: CallOptions) -> Result<Task, Prob
 }
 
 fn outcome(name: &str, task: &Task) -> Response {
+    let place = format!("/v1/tasks/{}", task.id);
     match task.state {
         TaskState::Completed => {
             let result = task.result.as_ref().map_or("null", |result| result.text());
@@ -96,14 +97,33 @@ fn outcome(name: &str, task: &Task) -> Response {
         }
         TaskState::Failed | TaskState::Cancelled => {
             let why = task.error.clone().unwrap_or_else(|| "the task was cancelled".to_owned());
-            failure(name, &Problem::invalid(why))
+            let status = blame(task.state, &why, task.attempt < task.max_attempts);
+            // What a failure of the server's side does not say here, the task does.
+            ([(LOCATION, place)], failure(name, &Problem::new(status, "task_failed", why))).into_response()
         }
         state => {
-            let place = format!("/v1/tasks/{}", task.id);
             let message = format!("Tarea {name} en ejecución");
             let body = json!({ "message": message, "id": task.id, "status": state.name(), "location": place });
             (StatusCode::ACCEPTED, [(LOCATION, place)], Json(body)).into_response()
         }
+    }
+}
+
+/// Who has to mend what failed: 400 is the caller, 502 and 504 are what was run, the rest is the server. A kind's code stands before
+/// its message; what has none, as the death of a worker, is never the caller's. `lasting` is a failure with attempts left.
+fn blame(state: TaskState, why: &str, lasting: bool) -> StatusCode {
+    if state == TaskState::Cancelled {
+        return error::status(ErrorKind::Cancelled);
+    }
+    match why.split_once(": ").map_or("", |(code, _)| code) {
+        "invalid_input" | "too_large" => StatusCode::BAD_REQUEST,
+        // A program that ends with 64 or 65, or a service that answers 4xx, says so of what it was given. Any other status
+        // uses up the attempts, so that on the last one they cannot be told apart.
+        "status" | "service_status" if lasting => StatusCode::BAD_REQUEST,
+        "time_limit" | "cpu_limit" => StatusCode::GATEWAY_TIMEOUT,
+        "status" | "signal" | "killed" | "unknown" | "output_limit" | "output_format" | "file_limit"
+        | "process_limit" | "service_status" | "service_away" => StatusCode::BAD_GATEWAY,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -123,7 +143,7 @@ fn failure(name: &str, problem: &Problem) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use kappa_core::kinds::{Kinds, Setup};
+    use kappa_core::kinds::{Failure, Kinds, Setup};
     use kappa_core::runner::ContainerDefinition;
 
     use super::*;
@@ -135,6 +155,34 @@ mod tests {
         for sample in SAMPLES {
             assert!(kinds.contains(sample), "{sample}");
         }
+    }
+
+    /// A caller who is told that what it sent is wrong mends nothing while a program crashes, and one who is told that the server failed
+    /// sends the same wrong numbers for ever.
+    #[test]
+    fn only_what_the_caller_can_mend_is_a_bad_request() {
+        let blamed = |failure: Failure| blame(TaskState::Failed, &failure.to_string(), !failure.retry).as_u16();
+        for (code, lasting, passing) in [
+            ("invalid_input", 400, 400),
+            ("too_large", 400, 400),
+            ("status", 400, 502),
+            ("service_status", 400, 502),
+            ("signal", 502, 502),
+            ("service_away", 502, 502),
+            ("output_format", 502, 502),
+            ("time_limit", 504, 504),
+            ("cpu_limit", 504, 504),
+            ("engine", 500, 500),
+            ("not_started", 500, 500),
+            ("cancelled", 500, 500),
+        ] {
+            assert_eq!(blamed(Failure::lasting(code, "a: b")), lasting, "{code}");
+            assert_eq!(blamed(Failure::passing(code, "a: b")), passing, "{code}");
+        }
+        for why in ["the worker died, or could not renew the lease in time", "invalid_input", ""] {
+            assert_eq!(blame(TaskState::Failed, why, true).as_u16(), 500, "{why}");
+        }
+        assert_eq!(blame(TaskState::Cancelled, "invalid_input: x", true).as_u16(), 503);
     }
 
     /// A request that chose its own image by a lucky prefix would run what nobody allowed.

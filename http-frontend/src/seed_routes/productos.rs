@@ -219,7 +219,7 @@ fn allowed(id: Result<DocumentId, Problem>) -> Option<String> {
     (!id.is_empty() && id.bytes().all(word)).then_some(id)
 }
 
-/// Gives the value to keep, none for an empty string, or an error for what is wrong.
+/// Gives the value to keep, none for an empty string, or an error for what is wrong: white space alone is no empty string.
 type Check = fn(&Value) -> Result<Option<Value>, ()>;
 
 /// A title holds a word character of any script; none stands for an empty string.
@@ -237,18 +237,18 @@ fn amount(value: &Value) -> Result<Option<Value>, ()> {
 /// An address `^(ftp|http|https)://[^ "]+$`; none stands for an empty string.
 fn address(value: &Value) -> Result<Option<Value>, ()> {
     let text = text(value)?;
-    let rest = ["ftp://", "http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let rest = ["ftp://", "http://", "https://"].iter().find_map(|scheme| text.trim().strip_prefix(scheme));
     kept(text, rest.is_some_and(|rest| !rest.is_empty() && !rest.contains([' ', '"'])))
 }
 
 fn text(value: &Value) -> Result<&str, ()> {
-    value.as_str().map(str::trim).ok_or(())
+    value.as_str().ok_or(())
 }
 
 fn kept(text: &str, good: bool) -> Result<Option<Value>, ()> {
     match (text.is_empty(), good) {
         (true, _) => Ok(None),
-        (false, true) => Ok(Some(text.into())),
+        (false, true) => Ok(Some(text.trim().into())),
         (false, false) => Err(()),
     }
 }

@@ -15,6 +15,9 @@ use crate::app::App;
 use crate::error::Problem;
 use crate::workers::{LONG_TASK, QUEUE};
 
+/// What that system's table had for tasks without one.
+const DESCRIPTION: &str = "New Task";
+
 /// Adds a task. `name` picks a kind where there is one of this name; any other runs the long task. What is sent beside name, description
 /// and priority is the task's parameters.
 pub async fn create(State(app): State<App>, request: Request) -> Response {
@@ -59,8 +62,8 @@ fn new_task(app: &App, mut sent: Map<String, Value>) -> Result<NewTask, Problem>
         Some(_) => return Err(Problem::invalid("name is a text that is not empty")),
     };
     let description = match sent.shift_remove("description") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text),
+        None | Some(Value::Null) => DESCRIPTION.to_owned(),
+        Some(Value::String(text)) => text,
         Some(_) => return Err(Problem::invalid("description is a text")),
     };
     let priority = match sent.shift_remove("priority") {
@@ -71,7 +74,8 @@ fn new_task(app: &App, mut sent: Map<String, Value>) -> Result<NewTask, Problem>
     if kind != LONG_TASK {
         sent.shift_remove("name");
     }
-    let new = NewTask { kind: Some(kind), description, priority, ..NewTask::new(QUEUE, Value::Object(sent)) };
+    let task = NewTask::new(QUEUE, Value::Object(sent));
+    let new = NewTask { kind: Some(kind), description: Some(description), priority, ..task };
     app.check_task(&new)?;
     Ok(new)
 }

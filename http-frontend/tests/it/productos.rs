@@ -72,6 +72,15 @@ fn what_is_no_product_is_refused() {
     client.json("PUT", &path, r#"{"title":"","x":1}"#).is(400, r#"{"error":"No hay campos válidos para actualizar"}"#);
     client.json("PUT", &path, r#"{"title":"T","price":"-3"}"#).is(400, BAD_VALUES);
     client.json("PUT", &path, "{").is(400, BAD_VALUES);
+    // The empty string alone leaves a field as it is; taken for one, a slip of the keyboard would be answered as a success.
+    for blank in [r#"{"title":"  ","price":1}"#, r#"{"price":" "}"#, r#"{"thumbnail":"\t\n","price":1}"#] {
+        client.json("PUT", &path, blank).is(400, BAD_VALUES);
+    }
+    client.form("PUT", &path, "title=+&price=1").is(400, BAD_VALUES);
+    let put = client.json("PUT", &path, r#"{"title":" T ","price":"","thumbnail":" http://a "}"#);
+    let product = &put.json()["updateProduct"];
+    assert_eq!((&product["title"], &product["thumbnail"]), (&"T".into(), &"http://a".into()), "{product}");
+    assert_eq!(product["price"].to_string(), "7.01");
     for bad in ["a.b", "a%20b", "%C3%B1", "a%2Fb", "%00", "a%ff"] {
         for method in ["GET", "PUT", "DELETE"] {
             let reply = client.json(method, &format!("/api/productos/{bad}"), r#"{"price":1}"#);

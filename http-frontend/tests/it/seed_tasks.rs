@@ -26,6 +26,24 @@ fn a_task_is_created_and_its_state_read() {
     assert_eq!(client.get("/v1/users?count=true").json(), json!({"count": 3}));
 }
 
+/// That system's table filled it in, so its clients never met a task without one; what `/v1` is not given stays unsaid.
+#[test]
+fn a_task_without_a_description_is_a_new_task() {
+    let server = Server::with(ServerOptions { workers: 0, ..ServerOptions::default() });
+    let client = server.client;
+    for (path, body, description) in [
+        ("/tasks", r#"{"name":"x"}"#, json!("New Task")),
+        ("/tasks", r#"{"name":"upload","description":null,"records":1}"#, json!("New Task")),
+        ("/tasks", r#"{"name":"x","description":""}"#, json!("")),
+        ("/v1/tasks", r#"{"kind":"sum","params":[1]}"#, json!(null)),
+    ] {
+        let made = client.json("POST", path, body);
+        assert_eq!(made.status, 201, "{body}: {}", made.text());
+        let task = client.get(&format!("/v1/tasks/{}", made.json()["id"])).json();
+        assert_eq!(task["description"], description, "{body}: {task}");
+    }
+}
+
 /// The system before answered 500 to all of these, and its clients tried for ever.
 #[test]
 fn what_is_wrong_has_the_right_code_in_the_old_body() {
@@ -100,6 +118,36 @@ fn only_what_is_allowed_is_executed() {
         assert_eq!(client.json("POST", "/api/execute", body).status, 400, "{body}");
     }
     assert_eq!(client.get("/v1/tasks").json()["items"], json!([]));
+}
+
+/// A product that no number can hold shows only in the run; it is the caller's all the same, who must read why.
+#[test]
+fn an_execution_that_its_parameters_fail_is_a_bad_request() {
+    let server = Server::start();
+    let body = format!(r#"{{"task":"multiplication","params":[{0},{0},{0}]}}"#, i64::MAX);
+    let reply = server.client.json("POST", "/api/execute", &body);
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    let said = reply.json();
+    assert_eq!(said["message"], "Error al ejecutar la tarea multiplication");
+    assert!(said["detail"].as_str().unwrap().starts_with("too_large: "), "{said}");
+    assert_eq!(server.client.get(reply.header("location").unwrap()).json()["state"], "failed");
+}
+
+/// Whoever sent it did nothing wrong, and may send it again.
+#[test]
+fn an_execution_that_somebody_cancels_is_not_its_callers_fault() {
+    let options = ServerOptions { workers: 0, execute_timeout: Duration::from_secs(20), ..ServerOptions::default() };
+    let server = Server::with(options);
+    let client = server.client;
+    let waiting = std::thread::spawn(move || client.json("POST", "/api/execute", r#"{"task":"sum","params":[1]}"#));
+    let id = loop {
+        match client.get("/v1/tasks").json()["items"][0]["id"].as_u64() {
+            Some(id) => break id,
+            None => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(client.json("POST", &format!("/v1/tasks/{id}/cancel"), "").json()["changed"], true);
+    waiting.join().unwrap().is(503, r#"{"message":"Error al ejecutar la tarea sum"}"#);
 }
 
 /// A client that must wait for ever for a slow task loses its result with its connection.

@@ -123,6 +123,34 @@ fn what_the_configuration_allows_is_run_and_nothing_else() {
     assert_eq!(written.trim(), r#"{"id":"p","title":"Mate","price":1}"#);
 }
 
+/// A program that refuses its input and one that crashes once gave the same answer, so callers tried the wrong one again.
+#[test]
+fn a_failed_program_says_whether_the_caller_can_mend_it() {
+    let place = place();
+    let shell = |script: &str| json!({"path": "/bin/sh", "arguments": ["-c", script]});
+    let allowed = json!({"programs": {
+        "refuses": shell("echo no number >&2; exit 65"),
+        "fails": shell("echo secret >&2; exit 1"),
+        "crashes": shell("kill -ABRT $$"),
+        "talks": shell("echo no json"),
+    }});
+    std::fs::write(place.path().join("programs.json"), allowed.to_string()).unwrap();
+    let running = Running::start(&mut server(place.path(), "2"));
+    let execute = |task: &str| {
+        let body = json!({"task": task, "params": ["x"]});
+        running.client.json("POST", "/api/execute", &body.to_string())
+    };
+    let refused = execute("refuses");
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.json()["detail"].as_str().unwrap().contains("no number"), "{}", refused.text());
+    for task in ["fails", "crashes", "talks"] {
+        let reply = execute(task);
+        reply.is(502, &format!(r#"{{"message":"Error al ejecutar la tarea {task}"}}"#));
+        let failed = running.client.get(reply.header("location").unwrap()).json();
+        assert_eq!((&failed["state"], failed["error"].is_string()), (&"failed".into(), true), "{failed}");
+    }
+}
+
 /// Whoever begins with the example must get what it promises.
 #[test]
 fn the_example_of_a_configuration_works() {
