@@ -1,5 +1,6 @@
 //! A fleet on one data directory: a Node cluster, Python processes and the server, whose owner is killed, or asked to
-//! leave, again and again. Afterwards every acknowledged write must be there once, and the feed must be whole.
+//! leave, again and again. Afterwards every acknowledged write must be there once, and the feed must be whole. Then two
+//! languages work off each other's tasks, and workers are killed.
 #![expect(clippy::disallowed_methods, reason = "processes are watched from outside, by the wall clock")]
 
 use std::os::unix::process::ExitStatusExt;
@@ -45,22 +46,35 @@ pub fn run(root: &Path, words: &[String]) -> Result<(), String> {
         println!("== fleet: {NODES} Node, {} Python, 1 server; the owner is {end:?} for {seconds} s", PYTHONS + 2);
         Fleet::start(root, &target, &server, end)?.run(Duration::from_secs(seconds))?;
     }
+    run_payloads(root, &target)?;
     run_tasks(root, &target, if seconds < LONG { TASKS } else { MANY_TASKS })
+}
+
+/// A Node and a Python process that work off each other's tasks.
+fn run_payloads(root: &Path, target: &Path) -> Result<(), String> {
+    println!("== payloads: 1 Node, 1 Python");
+    run_scripts(root, target, "payloads", &[])
 }
 
 /// Node and Python processes that run tasks and are killed at random.
 fn run_tasks(root: &Path, target: &Path, count: u32) -> Result<(), String> {
     println!("== fleet of workers: 2 Node, 2 Python; {count} tasks");
+    run_scripts(root, target, "tasks", &[count.to_string()])
+}
+
+/// A Python script that starts the Node script of its name itself.
+fn run_scripts(root: &Path, target: &Path, name: &str, words: &[String]) -> Result<(), String> {
     let place = target.join("fleet");
     let _ = std::fs::remove_dir_all(&place);
     std::fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-    let node = target.join("node-project/tasks.cjs");
-    std::fs::copy(root.join("xtask/fleet/tasks.cjs"), &node)
+    let scripts = root.join("xtask/fleet");
+    let node = target.join("node-project").join(name).with_extension("cjs");
+    std::fs::copy(scripts.join(name).with_extension("cjs"), &node)
         .map_err(|error| format!("`cargo xtask node` comes first: {error}"))?;
     let mut command = Command::new(target.join("python-environment/bin/python"));
-    command.arg("-B").arg(root.join("xtask/fleet/tasks.py")).arg("run").arg(&place).arg(node).arg(count.to_string());
-    let status = command.status().map_err(|error| format!("the fleet of workers: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("the fleet of workers: {status}")) }
+    command.arg("-B").arg(scripts.join(name).with_extension("py")).arg(&place).arg(node).args(words);
+    let status = command.status().map_err(|error| format!("{name}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{name}: {status}")) }
 }
 
 impl End {
