@@ -3,6 +3,7 @@
 
 const fs = require('node:fs')
 const path = require('node:path')
+const { version } = require('../package.json')
 
 const root = path.join(__dirname, '..')
 
@@ -21,7 +22,9 @@ function load() {
       continue
     }
     try {
-      return require(file)
+      const native = require(file)
+      if (native.version() === version) return native
+      tried.push(`${name}: made for version ${native.version()}, and this is ${version}`)
     } catch (error) {
       tried.push(`${name}: ${error.message}`)
     }

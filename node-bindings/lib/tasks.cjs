@@ -273,7 +273,7 @@ function scheduleText(schedule, given) {
   return `${rest.slice(0, -1)},"task":${describedText(task)}}`
 }
 
-/** A task that was added: `Values` in `src/tasks.rs` says them in this order, and whether it was there before. */
+/** A task that was added, from what `Values` in `src/tasks.rs` writes; at the end whether it was there before. */
 function taskObject(values) {
   return {
     id: values[0],
@@ -327,4 +327,4 @@ function named(name) {
   return known
 }
 
-module.exports = { Tasks, NEW_TASK, taskText, millis, told }
+module.exports = { Tasks, NEW_TASK, taskText, taskObject, millis, told }

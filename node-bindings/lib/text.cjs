@@ -1,6 +1,7 @@
 // Documents as JSON text and back, with every digit.
 'use strict'
 
+const { randomUUID } = require('node:crypto')
 const { types } = require('node:util')
 const { invalid, tooLarge, make } = require('./errors.cjs')
 const { kind } = require('./arguments.cjs')
@@ -143,13 +144,14 @@ function check1(value, depth) {
 
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g
 
+// Stands before the digits of a number while its text is read. Nobody who writes a document can know it.
+const MARK = `whole ${randomUUID()} `
+
 /** The value of text in which some number has more digits than `JSON.parse` keeps: such whole numbers become BigInt. */
 function parseExactly(text) {
-  let mark = '\u{F8FF}whole:'
-  while (text.includes(mark)) mark += ':'
   const marked = text.replace(TOKEN, (token) => {
     if (token[0] === '"') return token
-    if (/^-?\d+$/.test(token)) return Number.isSafeInteger(Number(token)) ? token : `"${mark}${token}"`
+    if (/^-?\d+$/.test(token)) return Number.isSafeInteger(Number(token)) ? token : `"${MARK}${token}"`
     if (!isHeld(token)) {
       const message = `the document has a number that JavaScript cannot hold; read it with numbers: 'nearest' number=${token}`
       throw make({ code: 'unsupported', message, context: { number: token } })
@@ -157,7 +159,7 @@ function parseExactly(text) {
     return token
   })
   return JSON.parse(marked, (_, value) =>
-    typeof value === 'string' && value.startsWith(mark) ? BigInt(value.slice(mark.length)) : value,
+    typeof value === 'string' && value.startsWith(MARK) ? BigInt(value.slice(MARK.length)) : value,
   )
 }
 

@@ -19,7 +19,7 @@ class RunningTask {
   #run
   #watch
 
-  /** `Values` in `src/tasks.rs` says them in this order, and the number of the run. */
+  /** From what `Values` in `src/tasks.rs` writes; at the end the number of the run. */
   constructor(worker, values) {
     this.#worker = worker
     this.#run = values[24]

@@ -24,3 +24,9 @@ mod worker;
 /// wait for each other's locks, which costs more than everything else in a write.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The release this was built for: `lib/` of another one would take its answers for something else.
+#[napi_derive::napi]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

@@ -163,3 +163,45 @@ impl<T: Serialize> Serialize for Values<'_, T> {
         values.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The value of one field under another's name would be believed: most are null most of the time.
+    #[test]
+    fn values_stand_in_the_order_that_javascript_expects() {
+        let fields = [
+            ("id", json!(7)),
+            ("queue", json!("mail")),
+            ("kind", json!("letter")),
+            ("description", json!("to ana")),
+            ("params", json!({ "a": 1 })),
+            ("priority", json!(-3)),
+            ("state", json!("failed")),
+            ("attempt", json!(4)),
+            ("max_attempts", json!(5)),
+            ("progress", json!(0.5)),
+            ("result", json!([2])),
+            ("error", json!("no such street")),
+            ("created_at", json!(11)),
+            ("due_at", json!(12)),
+            ("started_at", json!(13)),
+            ("finished_at", json!(14)),
+            ("unique", json!("ana")),
+            ("parent", json!(8)),
+            ("worker", json!("w1")),
+            ("cancel_requested", json!(true)),
+            ("timeout_ms", json!(15)),
+            ("failures", json!([])),
+            ("redrives", json!(16)),
+            ("schedule", json!("nightly")),
+        ];
+        let named: Value = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let task: Task = serde_json::from_str(&named.to_string()).unwrap();
+        let expected: Value = fields.into_iter().map(|(_, value)| value).chain([json!("more")]).collect();
+        assert_eq!(serde_json::to_value(Values::new(&task, "more")).unwrap(), expected);
+    }
+}
