@@ -14,8 +14,9 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    pub fn new(directory: &Path) -> Self {
-        let connection = Connection::open(directory.join("sqlite")).expect("the directory can be written");
+    /// A database of its own in the file `name`.
+    pub fn new(directory: &Path, name: &str) -> Self {
+        let connection = Connection::open(directory.join(name)).expect("the directory can be written");
         let set_up = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
             CREATE TABLE products (id TEXT PRIMARY KEY, price REAL, document TEXT) WITHOUT ROWID;
             CREATE INDEX by_price ON products (price);";
