@@ -198,7 +198,7 @@ impl Tasks {
     /// leaves the rest where it is.
     ///
     /// # Errors
-    /// None of its own.
+    /// `Damaged` when tasks are left that cannot be read; all others are cancelled then, unless thousands of such stand first.
     pub fn drain(&self, queue: &str) -> Pending<()> {
         let (this, queue) = (self.clone(), queue.to_owned());
         Pending::new(async move {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Direction, EventKind, KeyRange};
+use crate::engine::{Direction, EventKind, KeyRange, KeyValue};
 use crate::error::{Error, ErrorKind};
 use crate::partition::{Halt, Run, Transaction};
 
@@ -12,7 +12,7 @@ use super::operation::TaskAnswer;
 use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::{Params, Record};
-use super::{budget, damaged, front, keys, limits, list, readable, step};
+use super::{budget, damaged, front, keys, limits, list, readable, step, work};
 
 /// Ids carry their partition in so many of their lowest values; a database has one partition.
 const PARTITIONS_IN_ID: u64 = 1_024;
@@ -21,7 +21,7 @@ const PARTITION: u64 = 0;
 const STEP_BYTES: usize = 256 << 10;
 /// The range in the cursors of a redrive: there is one only.
 const LETTERS: usize = 0;
-/// One step looks at so many dead letters, whatever becomes of them: everybody else waits meanwhile.
+/// One step looks at so many dead letters, or tasks to drain that cannot be read: everybody else waits meanwhile.
 const MOST_LOOKED_AT: usize = 5 * limits::MAX_TASKS;
 
 /// The task `id`.
@@ -303,39 +303,53 @@ fn from_cursor((range, place): &(usize, Vec<u8>), all: &KeyRange) -> Option<(i64
 /// Cancels some of what waits or is delayed.
 ///
 /// # Errors
-/// `Damaged` once only tasks are left that cannot be read.
+/// `Damaged` once only tasks are left that cannot be read, or where more than a step looks at stand before all others.
 pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
     let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::More(false)) };
     let front = front::load(tx, queue.number)?;
     let delayed = keys::entries(queue.number, TaskState::Delayed);
-    let (mut cancelled, mut unreadable) = (0, None);
+    let (mut gone, mut unreadable) = (0, 0);
     // What claims passed over comes last: all that others took lay there, too.
-    for mut rest in [front.waiting(queue.number), delayed, front.passed_over(queue.number)] {
+    'step: for mut rest in [front.waiting(queue.number), delayed, front.passed_over(queue.number)] {
         while !rest.is_empty() {
             let found = tx.scan(&rest, Direction::Forward, limits::MAX_TASKS)?;
-            let Some(last) = found.last() else { break };
+            work::fetch_tasks(tx, &found)?;
             for entry in &found {
-                if cancelled == limits::MAX_TASKS || tx.written() >= STEP_BYTES {
-                    return Ok(TaskAnswer::More(true));
+                if gone == limits::MAX_TASKS || unreadable == MOST_LOOKED_AT || tx.written() >= STEP_BYTES {
+                    break 'step;
                 }
-                let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-                match cancel(tx, id) {
-                    Err(Halt::Refused(error)) if error.kind() == ErrorKind::Damaged => unreadable = Some(error),
-                    other => {
-                        other?;
-                        cancelled += 1;
-                    }
+                if drain_one(tx, entry)? {
+                    gone += 1
+                } else {
+                    unreadable += 1
                 }
+                rest.start = front::behind(&entry.key);
             }
-            rest.start = front::behind(&last.key);
+            if found.is_empty() {
+                break;
+            }
         }
     }
-    match unreadable {
-        // An error would take back what was cancelled.
-        Some(_) if cancelled > 0 => return Ok(TaskAnswer::More(true)),
-        Some(error) => return Err(error.into()),
-        None => {}
+    // An error takes back what the step did.
+    if gone > 0 {
+        return Ok(TaskAnswer::More(true));
+    }
+    if unreadable > 0 {
+        let error = Error::new(ErrorKind::Damaged, "tasks are left that cannot be read; restore a backup");
+        return Err(error.with("queue", name).into());
     }
     budget::forgive(tx, queue.number)?;
     Ok(TaskAnswer::More(false))
+}
+
+/// Cancels the task of an entry, or takes an entry away that none stands behind. Not where the task cannot be read.
+fn drain_one(tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<bool> {
+    let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+    let Ok(old) = look(tx, "a task that is cancelled", id)? else { return Ok(false) };
+    let old = old.filter(|old| place::entry(id, old) == entry.key);
+    match old.clone().and_then(|old| step::cancel(old, tx.now())).zip(old) {
+        Some((new, old)) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?,
+        None => tx.delete(entry.key.clone())?,
+    }
+    Ok(true)
 }

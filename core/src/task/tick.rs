@@ -99,7 +99,9 @@ fn found_before_front(tx: &mut Transaction<'_>, queue: u16) -> Run<Option<Bytes>
             return Ok(Some(entry.key.clone()));
         }
     }
-    Ok(page.last().filter(|_| page.len() == MAX_PAGE_ENTRIES).map(|last| front::behind(&last.key)))
+    let behind = page.last().filter(|_| page.len() == MAX_PAGE_ENTRIES).map(|last| front::behind(&last.key));
+    // Otherwise the page was all there is.
+    Ok(behind.filter(|behind| passed_over.contains(behind)))
 }
 
 /// Leases of the queue that ended by now, by what their entries say.

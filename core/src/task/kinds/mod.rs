@@ -160,7 +160,9 @@ impl Kinds {
     /// # Errors
     /// A [`Failure`] that is final for a kind that is not known; what [`Kind::run`] answers.
     pub fn run(&self, name: &str, context: &dyn Context) -> Outcome {
-        self.get(name)?.run(context)
+        // Whoever asked for it was told at once where no worker knows it; this worker does not.
+        let kind = self.get(name).map_err(|error| Failure::lasting("no_such_kind", error.to_string()))?;
+        kind.run(context)
     }
 
     fn get(&self, name: &str) -> Result<&dyn Kind> {

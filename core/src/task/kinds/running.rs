@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::kappa::Kappa;
 use crate::task::json::Json;
 use crate::task::worker::{self, Interrupt, Job, Worker, WorkerOptions};
@@ -44,7 +44,12 @@ impl Kinds {
         let params: Value = job.params().to().map_err(|error| refusal(&Failure::from(error)))?;
         let context = JobContext { job, params, kappa };
         let answer = self.run(&job.task().kind, &context).map_err(|failure| refusal(&failure))?;
-        Json::new(&answer).map_err(|error| refusal(&Failure::from(error)))
+        // It is the kind that said too much, and not who gave the parameters.
+        let unfit = |error: Error| {
+            let code = if error.kind() == ErrorKind::TooLarge { "output_limit" } else { "output_format" };
+            refusal(&Failure::lasting(code, error.to_string()))
+        };
+        Json::new(&answer).map_err(unfit)
     }
 }
 
@@ -123,7 +128,7 @@ mod tests {
         assert_eq!(uploaded.result, Some(Json::new(&counts).expect("JSON")));
         let unknown = ended(&kappa, add("format_disk", json!({})));
         assert_eq!((unknown.state, unknown.attempt), (TaskState::Failed, 1));
-        assert!(unknown.error.expect("a reason").starts_with("invalid_input: there is no such kind"));
+        assert!(unknown.error.expect("a reason").starts_with("no_such_kind: "));
         let waiting = add("wait", json!({"ms": 86_400_000}));
         // The wait holds one of two slots, so the sum behind it runs once it has begun.
         assert_eq!(ended(&kappa, add("sum", json!([1, 2]))).result, Some(Json::parse("3").expect("JSON")));

@@ -243,6 +243,19 @@ fn a_drain_cancels_all_others_and_then_says_what_it_left() {
     let delayed = NewTask { delay_ms: Some(60_000), ..mail() };
     let sound_ones: Vec<TaskId> =
         (0..1_500).map(|n| bench.enqueue(if n % 2 == 0 { mail() } else { delayed.clone() }).task.id).collect();
+    // One whose parameters are missing, an entry whose task has ended, and one without a task.
+    let large = NewTask { params: Json::new(&"x".repeat(5_000)).unwrap(), ..mail() };
+    let without_params = bench.enqueue(large).task.id;
+    bench.keys.remove(&keys::params(without_params)).expect("they lie apart");
+    for remove in [false, true] {
+        let id = bench.enqueue(mail()).task.id;
+        let record = record::Record::decode(&bench.keys[&keys::task(id)].value).unwrap();
+        bench.call(&TaskOperation::Cancel(id)).unwrap();
+        if remove {
+            bench.call(&TaskOperation::Remove(id)).unwrap();
+        }
+        bench.overwrite(place::entry(id, &record), Bytes::new());
+    }
     let drain = TaskOperation::Drain { queue: "mail".into() };
     let mut steps = 0;
     let error = loop {
@@ -257,6 +270,7 @@ fn a_drain_cancels_all_others_and_then_says_what_it_left() {
     for id in sound_ones {
         assert_eq!(bench.state(id), TaskState::Cancelled);
     }
+    assert_eq!((bench.queue().waiting, bench.queue().delayed), (2, 0));
     // Where it can be read again, it is found although it lies before the front.
     bench.keys.insert(keys::task(passed_over), sound);
     assert_eq!(bench.call(&drain).unwrap(), TaskAnswer::More(true));
