@@ -434,7 +434,7 @@ export declare class Tasks {
   pause(queue: string, options?: CallOptions | null): Promise<QueueInfo>
   /** Lets workers claim again. */
   resume(queue: string, options?: CallOptions | null): Promise<QueueInfo>
-  /** Cancels everything in a queue that waits or is delayed. */
+  /** Cancels everything in a queue that waits or is delayed. `damaged` when tasks are left that cannot be read. */
   drain(queue: string, options?: CallOptions | null): Promise<void>
   /**
    * Enqueues a task again and again; a schedule of the same name is replaced. Where its times stay the same, what it has

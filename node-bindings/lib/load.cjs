@@ -23,8 +23,9 @@ function load() {
     }
     try {
       const native = require(file)
-      if (native.version() === version) return native
-      tried.push(`${name}: made for version ${native.version()}, and this is ${version}`)
+      const made = native.version?.()
+      if (made === version) return native
+      tried.push(`${name}: made for ${made === undefined ? 'an older version' : `version ${made}`}, and this is ${version}`)
     } catch (error) {
       tried.push(`${name}: ${error.message}`)
     }

@@ -63,7 +63,7 @@ test('a task is the same wherever it is seen', async (t) => {
   const { id } = await db.tasks.enqueue('full', { b_c: 2n ** 60n }, options)
   const seen = new Promise((resolve, reject) => db.worker('full', async (task) => {
     if (task.redrives === 0) throw task.attempt === 1 ? new Error('once more') : new kappa.Discard('no more')
-    db.tasks.get(id).then((found) => resolve([{ ...task }, found]), reject)
+    await db.tasks.get(id).then((found) => resolve([{ ...task }, found]), reject)
   }))
   assert.equal((await ended(db, { id })).state, 'failed')
   assert.equal(await db.tasks.redrive('full'), 1)

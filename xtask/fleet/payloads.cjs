@@ -51,7 +51,7 @@ const PAYLOADS = {
     'a "b" \\ c': 8,
     '': 9,
   },
-  // Node marks whole numbers like this while it reads them.
+  // Node once took such a text for a number.
   'a text like a mark': { text: '\u{F8FF}whole:1', number: 9007199254740993n },
   'a date of Node': '2024-02-29T12:30:00.123Z',
   'a date of Python': '2024-02-29T12:30:00.123456+02:00',

@@ -309,7 +309,8 @@ class Tasks:
         return cast(QueueInfo, self._call("pause", {"queue": queue, "paused": False}))
 
     def drain(self, queue: str) -> None:
-        """Cancels everything in a queue that waits or is delayed; tasks that run go on."""
+        """Cancels everything in a queue that waits or is delayed; tasks that run go on. DamagedError when tasks
+        are left that cannot be read."""
         while self._call("drain", {"queue": queue}):
             pass
 
