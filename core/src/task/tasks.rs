@@ -19,6 +19,8 @@ const PARTITIONS_IN_ID: u64 = 1_024;
 const PARTITION: u64 = 0;
 /// A step of draining or redriving ends once it has written this much.
 const STEP_BYTES: usize = 256 << 10;
+/// A drain reads so many tasks at a time, most of which a step has room for.
+const DRAIN_PAGE: usize = 250;
 /// The range in the cursors of a redrive: there is one only.
 const LETTERS: usize = 0;
 /// One step looks at so many dead letters, or tasks to drain that cannot be read: everybody else waits meanwhile.
@@ -303,19 +305,20 @@ fn from_cursor((range, place): &(usize, Vec<u8>), all: &KeyRange) -> Option<(i64
 /// Cancels some of what waits or is delayed.
 ///
 /// # Errors
-/// `Damaged` once only tasks are left that cannot be read, or where more than a step looks at stand before all others.
+/// `Damaged` once only tasks are left that cannot be read, or where as many as a step looks at stand before all others.
 pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
     let Some(queue) = queue::load(tx, name)? else { return Ok(TaskAnswer::More(false)) };
     let front = front::load(tx, queue.number)?;
     let delayed = keys::entries(queue.number, TaskState::Delayed);
-    let (mut gone, mut unreadable) = (0, 0);
+    let (mut gone, mut unreadable, mut cut) = (0, 0, false);
     // What claims passed over comes last: all that others took lay there, too.
     'step: for mut rest in [front.waiting(queue.number), delayed, front.passed_over(queue.number)] {
         while !rest.is_empty() {
-            let found = tx.scan(&rest, Direction::Forward, limits::MAX_TASKS)?;
+            let found = tx.scan(&rest, Direction::Forward, DRAIN_PAGE)?;
             work::fetch_tasks(tx, &found)?;
             for entry in &found {
-                if gone == limits::MAX_TASKS || unreadable == MOST_LOOKED_AT || tx.written() >= STEP_BYTES {
+                cut = gone == limits::MAX_TASKS || unreadable == MOST_LOOKED_AT || tx.written() >= STEP_BYTES;
+                if cut {
                     break 'step;
                 }
                 if drain_one(tx, entry)? {
@@ -330,8 +333,9 @@ pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
             }
         }
     }
-    // An error takes back what the step did.
-    if gone > 0 {
+    // An error would take back what the step did. A step that met everything is the last one also where it found some: others
+    // may go on adding.
+    if gone > 0 && (cut || unreadable > 0) {
         return Ok(TaskAnswer::More(true));
     }
     if unreadable > 0 {

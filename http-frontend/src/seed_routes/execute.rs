@@ -173,6 +173,7 @@ mod tests {
             ("time_limit", 504, 504),
             ("cpu_limit", 504, 504),
             ("engine", 500, 500),
+            ("no_such_kind", 500, 500),
             ("not_started", 500, 500),
             ("cancelled", 500, 500),
         ] {

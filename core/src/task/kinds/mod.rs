@@ -160,7 +160,7 @@ impl Kinds {
     /// # Errors
     /// A [`Failure`] that is final for a kind that is not known; what [`Kind::run`] answers.
     pub fn run(&self, name: &str, context: &dyn Context) -> Outcome {
-        // Whoever asked for it was told at once where no worker knows it; this worker does not.
+        // Not `InvalidInput`: another worker may well know it.
         let kind = self.get(name).map_err(|error| Failure::lasting("no_such_kind", error.to_string()))?;
         kind.run(context)
     }

@@ -277,6 +277,22 @@ fn a_drain_cancels_all_others_and_then_says_what_it_left() {
     assert_eq!(bench.state(passed_over), TaskState::Cancelled);
 }
 
+/// Beside somebody who goes on adding, a drain would have no end.
+#[test]
+fn a_step_that_met_everything_is_the_last_of_a_drain() {
+    let mut bench = Bench::new();
+    let drain = TaskOperation::Drain { queue: "mail".into() };
+    for (count, more) in [(3, false), (1_000, false), (1_001, true)] {
+        for _ in 0..count {
+            bench.enqueue(mail());
+        }
+        assert_eq!(bench.call(&drain).unwrap(), TaskAnswer::More(more), "{count}");
+        assert_eq!(bench.queue().waiting, u64::from(more));
+        bench.repeat(&drain);
+    }
+    bench.check_all();
+}
+
 /// An entry that no task stands behind, without anything that is counted: no claim looks at it, so no worker may be sent there.
 #[test]
 fn an_entry_without_a_task_keeps_no_worker_busy() {
