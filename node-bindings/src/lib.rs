@@ -27,6 +27,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The release this was built for: `lib/` of another one would take its answers for something else.
 #[napi_derive::napi]
-pub fn version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
+pub fn version() -> napi::Result<&'static str> {
+    guard::export("version", || Ok(env!("CARGO_PKG_VERSION")))
 }

@@ -159,6 +159,7 @@ function reach(db, path) {
     counts: async () => (await histogram(10)).counts,
     svg: async () => (await histogram(10)).toSvg(),
     cpuInfo: () => cpuInfo(),
+    version: () => native.version(),
     attach: () => native.attach(() => {}),
     cancel: () => native.cancel(inner('port.cjs').port, 0),
     gather: () => native.gather(inner('port.cjs').port),
