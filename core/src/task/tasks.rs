@@ -321,11 +321,8 @@ pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
                 if cut {
                     break 'step;
                 }
-                if drain_one(tx, entry)? {
-                    gone += 1
-                } else {
-                    unreadable += 1
-                }
+                let count = if drain_one(tx, entry)? { &mut gone } else { &mut unreadable };
+                *count += 1;
                 rest.start = front::behind(&entry.key);
             }
             if found.is_empty() {
