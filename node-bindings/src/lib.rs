@@ -26,6 +26,9 @@ mod worker;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The release this was built for: `lib/` of another one would take its answers for something else.
+///
+/// # Errors
+/// `Internal` after a panic, as of every export.
 #[napi_derive::napi]
 pub fn version() -> napi::Result<&'static str> {
     guard::export("version", || Ok(env!("CARGO_PKG_VERSION")))
