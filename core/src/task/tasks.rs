@@ -12,7 +12,7 @@ use super::operation::TaskAnswer;
 use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::{Params, Record};
-use super::{budget, damaged, front, keys, limits, list, readable, step, work};
+use super::{budget, damaged, front, keys, limits, list, readable, step};
 
 /// Ids carry their partition in so many of their lowest values; a database has one partition.
 const PARTITIONS_IN_ID: u64 = 1_024;
@@ -32,18 +32,49 @@ pub fn load(tx: &mut Transaction<'_>, id: TaskId) -> Run<Option<Record>> {
     Ok(stored.map(|stored| Record::decode(&stored.value)).transpose()?)
 }
 
-/// A record that cannot be read.
-pub struct Unreadable;
-
-/// The task `id`, where there is one. The log names it by `what` where it cannot be read.
-pub fn look(tx: &mut Transaction<'_>, what: &'static str, id: TaskId) -> Run<Result<Option<Record>, Unreadable>> {
+/// The task `id`, where there is one that can be read. The log names it by `what` where it cannot.
+pub fn load_readable(tx: &mut Transaction<'_>, what: &'static str, id: TaskId) -> Run<Option<Record>> {
     let found = load(tx, id);
-    Ok(readable(what, id, found)?.ok_or(Unreadable))
+    Ok(readable(what, id, found)?.flatten())
 }
 
-/// The task `id`, where there is one that can be read.
-pub fn load_readable(tx: &mut Transaction<'_>, what: &'static str, id: TaskId) -> Run<Option<Record>> {
-    Ok(look(tx, what, id)?.unwrap_or_else(|Unreadable| None))
+/// What stands behind an entry.
+pub enum Behind {
+    /// The task whose entry it is.
+    Task(TaskId, Box<Record>),
+    /// None: whoever finds such an entry takes it away, or would find it again and again.
+    Nobody,
+    /// A task that cannot be read. Its entry stays.
+    Unreadable,
+}
+
+/// What stands behind `entry`. The log names the task by `what` where it cannot be read.
+pub fn behind(tx: &mut Transaction<'_>, what: &'static str, entry: &KeyValue) -> Run<Behind> {
+    let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
+    let found = load(tx, id);
+    Ok(match readable(what, id, found)? {
+        None => Behind::Unreadable,
+        Some(Some(record)) if place::entry(id, &record) == entry.key => Behind::Task(id, Box::new(record)),
+        Some(_) => Behind::Nobody,
+    })
+}
+
+/// Reads the tasks of `entries`, so that all of them are fetched in one round, where reads are not at hand.
+pub fn fetch(tx: &mut Transaction<'_>, entries: &[KeyValue]) -> Run<()> {
+    fetch_all(tx, entries.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| id))
+}
+
+/// As [`fetch`], of tasks by their numbers.
+pub fn fetch_all(tx: &mut Transaction<'_>, ids: impl Iterator<Item = TaskId>) -> Run<()> {
+    let mut missing = false;
+    for id in ids {
+        match tx.get(&keys::task(id)) {
+            Ok(_) => {}
+            Err(Halt::NeedsRead) => missing = true,
+            Err(refused) => return Err(refused),
+        }
+    }
+    if missing { Err(Halt::NeedsRead) } else { Ok(()) }
 }
 
 /// The task as callers see it.
@@ -315,7 +346,7 @@ pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
     'step: for mut rest in [front.waiting(queue.number), delayed, front.passed_over(queue.number)] {
         while !rest.is_empty() {
             let found = tx.scan(&rest, Direction::Forward, DRAIN_PAGE)?;
-            work::fetch_tasks(tx, &found)?;
+            fetch(tx, &found)?;
             for entry in &found {
                 cut = gone == limits::MAX_TASKS || unreadable == MOST_LOOKED_AT || tx.written() >= STEP_BYTES;
                 if cut {
@@ -345,12 +376,14 @@ pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
 
 /// Cancels the task of an entry, or takes an entry away that none stands behind. Not where the task cannot be read.
 fn drain_one(tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<bool> {
-    let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-    let Ok(old) = look(tx, "a task that is cancelled", id)? else { return Ok(false) };
-    let old = old.filter(|old| place::entry(id, old) == entry.key);
-    match old.clone().and_then(|old| step::cancel(old, tx.now())).zip(old) {
-        Some((new, old)) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?,
-        None => tx.delete(entry.key.clone())?,
+    match behind(tx, "a task that is cancelled", entry)? {
+        Behind::Unreadable => return Ok(false),
+        Behind::Nobody => tx.delete(entry.key.clone())?,
+        Behind::Task(id, old) => {
+            if let Some(new) = step::cancel(Record::clone(&old), tx.now()) {
+                place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
+            }
+        }
     }
     Ok(true)
 }

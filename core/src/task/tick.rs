@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Direction, EventKind, KeyRange, MAX_PAGE_ENTRIES};
+use crate::engine::{Direction, EventKind, KeyRange, KeyValue, MAX_PAGE_ENTRIES};
 use crate::partition::{Run, Transaction};
 
 use super::front::{self, Front};
@@ -13,8 +13,9 @@ use super::planted::{self, Planted};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era};
+use super::tasks::{self, Behind};
 use super::work::{self, Promoted};
-use super::{damaged, era, keys, schedule, tasks};
+use super::{damaged, era, keys, schedule};
 
 /// One step takes back at most so many tasks,
 const LEASES: usize = 256;
@@ -93,7 +94,7 @@ fn found_before_front(tx: &mut Transaction<'_>, queue: u16) -> Run<Option<Bytes>
         return Ok(None);
     }
     let page = tx.scan(&passed_over, Direction::Forward, MAX_PAGE_ENTRIES)?;
-    work::fetch_tasks(tx, &page)?;
+    tasks::fetch(tx, &page)?;
     for entry in &page {
         if work::is_taken_up(tx, entry)? {
             return Ok(Some(entry.key.clone()));
@@ -115,12 +116,12 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
     let (era, before) = (era::load(tx)?, tx.written());
     loop {
         let found = tx.scan(&rest, Direction::Forward, LEASES)?;
-        work::fetch_tasks(tx, &found)?;
+        tasks::fetch(tx, &found)?;
         for entry in &found {
             if tx.written() >= STEP_BYTES {
                 return Ok(true);
             }
-            end_readable(tx, &entry.key, &era)?;
+            end_one(tx, entry, &era, |_| true)?;
         }
         let Some(last) = found.last().filter(|_| found.len() == LEASES) else { return Ok(false) };
         if tx.written() > before {
@@ -131,17 +132,16 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
     }
 }
 
-/// Ends a lease, or prolongs it, where its task can be read.
-fn end_readable(tx: &mut Transaction<'_>, entry: &Bytes, era: &Era) -> Run<()> {
-    let (_, id) = keys::split_entry(entry).ok_or_else(damaged)?;
-    let Ok(old) = tasks::look(tx, "a task with a lease", id)? else { return Ok(()) };
-    let Some(old) = old.filter(|old| place::entry(id, old) == *entry) else {
-        return tx.delete(entry.clone());
-    };
-    match step::expire(old.clone(), era, tx.now()) {
-        Some(new) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated)),
-        // Otherwise it would stand before all others until it ends.
-        None => place::replace(tx, id, &old, &step::prolong(old.clone(), era), Told::No),
+/// Ends a lease that `ends`, or prolongs it, where its task can be read.
+fn end_one(tx: &mut Transaction<'_>, entry: &KeyValue, era: &Era, ends: impl FnOnce(&Record) -> bool) -> Run<()> {
+    match tasks::behind(tx, "a task with a lease", entry)? {
+        Behind::Nobody => tx.delete(entry.key.clone()),
+        Behind::Task(id, old) if ends(&old) => match step::expire(Record::clone(&old), era, tx.now()) {
+            Some(new) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated)),
+            // Otherwise it would stand before all others until it ends.
+            None => place::replace(tx, id, &old, &step::prolong(Record::clone(&old), era), Told::No),
+        },
+        Behind::Task(..) | Behind::Unreadable => Ok(()),
     }
 }
 
@@ -150,17 +150,13 @@ pub fn end_leases_of_the_dead(tx: &mut Transaction<'_>, queue: u16, era: &Era) -
     let mut rest = keys::entries(queue, TaskState::Active);
     loop {
         let found = tx.scan(&rest, Direction::Forward, LEASES)?;
-        work::fetch_tasks(tx, &found)?;
+        tasks::fetch(tx, &found)?;
         for entry in &found {
             if tx.written() >= STEP_BYTES {
                 return Ok(true);
             }
-            let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-            let old = tasks::load_readable(tx, "a task with a lease", id)?;
             let dead = |record: &Record| record.lease.is_some_and(|held| step::lease_end(&held, era) <= era.opened);
-            if old.as_ref().is_some_and(dead) {
-                end_readable(tx, &entry.key, era)?;
-            }
+            end_one(tx, entry, era, dead)?;
         }
         let Some(last) = found.last().filter(|_| found.len() == LEASES) else { return Ok(false) };
         rest.start = front::behind(&last.key);

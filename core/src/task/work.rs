@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::engine::{Direction, EventKind, KeyRange, KeyValue};
 use crate::error::Error;
-use crate::partition::{Halt, Run, Transaction};
+use crate::partition::{Run, Transaction};
 
 use super::budget::Budgets;
 use super::front::{self, Front};
@@ -16,7 +16,7 @@ use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era, Grant};
-use super::tasks::{self, Unreadable};
+use super::tasks::{self, Behind};
 use super::{damaged, era, keys, limits, readable};
 
 /// A claim ends once its operation has written this much, well below what one may,
@@ -49,8 +49,7 @@ pub fn work(tx: &mut Transaction<'_>, work: &Work, seed: u64) -> Run<TaskAnswer>
         }
     }
     let era = era::load(tx)?;
-    let keys = work.reports.iter().map(|report| keys::task(report.lease.task));
-    fetch(tx, keys)?;
+    tasks::fetch_all(tx, work.reports.iter().map(|report| report.lease.task))?;
     let mut budgets = Budgets::default();
     let mut verdicts = Vec::with_capacity(work.reports.len());
     for (n, one) in work.reports.iter().enumerate() {
@@ -158,7 +157,7 @@ impl Claiming<'_> {
                 break;
             }
             // Every task that is about to be claimed, so that all of them are fetched in one round.
-            fetch_tasks(tx, &found)?;
+            tasks::fetch(tx, &found)?;
             for entry in &found {
                 if self.is_done(tx) || self.claimed.len() - before >= allowed {
                     break;
@@ -173,11 +172,10 @@ impl Claiming<'_> {
     }
 
     fn claim(&mut self, tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<()> {
-        let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-        let Ok(old) = tasks::look(tx, WAITS, id)? else { return Ok(()) };
-        // An entry that no waiting task stands behind would be found again by every claim.
-        let Some(old) = old.filter(|old| place::entry(id, old) == entry.key) else {
-            return tx.delete(entry.key.clone());
+        let (id, old) = match tasks::behind(tx, WAITS, entry)? {
+            Behind::Task(id, old) => (id, *old),
+            Behind::Nobody => return tx.delete(entry.key.clone()),
+            Behind::Unreadable => return Ok(()),
         };
         let new = step::claim(old.clone(), &self.grant(), tx.now());
         let held = new.lease.ok_or_else(damaged)?;
@@ -200,12 +198,11 @@ impl Claiming<'_> {
 
 /// Whether a claim that comes to `entry`, of a task that waits, would do more than pass it over.
 pub fn is_taken_up(tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<bool> {
-    let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-    Ok(match tasks::look(tx, WAITS, id)? {
-        Err(Unreadable) => false,
-        Ok(None) => true,
-        Ok(Some(record)) => {
-            let task = tasks::render(tx, id, record);
+    Ok(match tasks::behind(tx, WAITS, entry)? {
+        Behind::Unreadable => false,
+        Behind::Nobody => true,
+        Behind::Task(id, record) => {
+            let task = tasks::render(tx, id, *record);
             readable(WAITS, id, task)?.is_some()
         }
     })
@@ -228,18 +225,20 @@ pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<Promoted> {
     let (mut rest, mut promoted) = (range.clone(), 0);
     loop {
         let due = tx.scan(&rest, Direction::Forward, PROMOTED)?;
-        fetch_tasks(tx, &due)?;
+        tasks::fetch(tx, &due)?;
         for entry in &due {
             // The next look begins at the same place; what was promoted is gone from there.
             if promoted >= PROMOTED || tx.written() >= PROMOTE_BYTES {
                 return Ok(Promoted::Some);
             }
-            let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
-            let Ok(old) = tasks::look(tx, "a task that is due", id)? else { continue };
-            let old = old.filter(|old| place::entry(id, old) == entry.key);
-            match old.clone().and_then(|old| step::promote(old, now)).zip(old) {
-                Some((new, old)) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?,
-                None => tx.delete(entry.key.clone())?,
+            match tasks::behind(tx, "a task that is due", entry)? {
+                Behind::Unreadable => continue,
+                Behind::Nobody => tx.delete(entry.key.clone())?,
+                Behind::Task(id, old) => {
+                    if let Some(new) = step::promote(Record::clone(&old), now) {
+                        place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
+                    }
+                }
             }
             promoted += 1;
         }
@@ -338,7 +337,7 @@ pub fn renew(tx: &mut Transaction<'_>, leases: &[Lease], lease_ms: u64) -> Run<T
     limits::check_many(leases.len())?;
     let lease_ms = limits::check_lease(lease_ms)?;
     let era = era::load(tx)?;
-    fetch(tx, leases.iter().map(|lease| keys::task(lease.task)))?;
+    tasks::fetch_all(tx, leases.iter().map(|lease| lease.task))?;
     let renewals = leases.iter().map(|lease| {
         change(tx, lease, Told::No, |record, now| {
             step::renew(record, lease, lease_ms, &era, now);
@@ -350,7 +349,7 @@ pub fn renew(tx: &mut Transaction<'_>, leases: &[Lease], lease_ms: u64) -> Run<T
 /// How leases stand.
 pub fn check(tx: &mut Transaction<'_>, leases: &[Lease]) -> Run<TaskAnswer> {
     limits::check_many(leases.len())?;
-    fetch(tx, leases.iter().map(|lease| keys::task(lease.task)))?;
+    tasks::fetch_all(tx, leases.iter().map(|lease| lease.task))?;
     let standing = leases.iter().map(|lease| change(tx, lease, Told::No, |_, _| {}));
     Ok(TaskAnswer::Renewed(standing.collect::<Run<_>>()?))
 }
@@ -383,24 +382,6 @@ fn change(tx: &mut Transaction<'_>, lease: &Lease, told: Told, change: impl FnOn
         place::replace(tx, lease.task, &old, &new, told)?;
     }
     Ok(Renewal::Held { expires_at, cancel })
-}
-
-/// Reads the tasks of `entries`, so that all of them are fetched in one round, where reads are not at hand.
-pub fn fetch_tasks(tx: &mut Transaction<'_>, entries: &[KeyValue]) -> Run<()> {
-    fetch(tx, entries.iter().filter_map(|entry| keys::split_entry(&entry.key)).map(|(_, id)| keys::task(id)))
-}
-
-/// Reads keys so that all of them are fetched in one round, where reads are not at hand.
-fn fetch(tx: &mut Transaction<'_>, keys: impl Iterator<Item = Bytes>) -> Run<()> {
-    let mut missing = false;
-    for key in keys {
-        match tx.get(&key) {
-            Ok(_) => {}
-            Err(Halt::NeedsRead) => missing = true,
-            Err(refused) => return Err(refused),
-        }
-    }
-    if missing { Err(Halt::NeedsRead) } else { Ok(()) }
 }
 
 /// Chance number `n` of an operation's seed (`SplitMix64`).
