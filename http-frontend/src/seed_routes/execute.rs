@@ -97,7 +97,7 @@ fn outcome(name: &str, task: &Task) -> Response {
         }
         TaskState::Failed | TaskState::Cancelled => {
             let why = task.error.clone().unwrap_or_else(|| "the task was cancelled".to_owned());
-            let status = blame(task.state, &why, task.attempt < task.max_attempts);
+            let status = blame(task.state, &why);
             // What a failure of the server's side does not say here, the task does.
             ([(LOCATION, place)], failure(name, &Problem::new(status, "task_failed", why))).into_response()
         }
@@ -110,16 +110,13 @@ fn outcome(name: &str, task: &Task) -> Response {
 }
 
 /// Who has to mend what failed: 400 is the caller, 502 and 504 are what was run, the rest is the server. A kind's code stands before
-/// its message; what has none, as the death of a worker, is never the caller's. `lasting` is a failure with attempts left.
-fn blame(state: TaskState, why: &str, lasting: bool) -> StatusCode {
+/// its message; what has none, as the death of a worker, is never the caller's.
+fn blame(state: TaskState, why: &str) -> StatusCode {
     if state == TaskState::Cancelled {
         return error::status(ErrorKind::Cancelled);
     }
     match why.split_once(": ").map_or("", |(code, _)| code) {
-        "invalid_input" | "too_large" => StatusCode::BAD_REQUEST,
-        // A program that ends with 64 or 65, or a service that answers 4xx, says so of what it was given. Any other status
-        // uses up the attempts, so that on the last one they cannot be told apart.
-        "status" | "service_status" if lasting => StatusCode::BAD_REQUEST,
+        "invalid_input" | "too_large" | "refused" => StatusCode::BAD_REQUEST,
         "time_limit" | "cpu_limit" => StatusCode::GATEWAY_TIMEOUT,
         "status" | "signal" | "killed" | "unknown" | "output_limit" | "output_format" | "file_limit"
         | "process_limit" | "service_status" | "service_away" => StatusCode::BAD_GATEWAY,
@@ -161,29 +158,29 @@ mod tests {
     /// sends the same wrong numbers for ever.
     #[test]
     fn only_what_the_caller_can_mend_is_a_bad_request() {
-        let blamed = |failure: Failure| blame(TaskState::Failed, &failure.to_string(), !failure.retry).as_u16();
-        for (code, lasting, passing) in [
-            ("invalid_input", 400, 400),
-            ("too_large", 400, 400),
-            ("status", 400, 502),
-            ("service_status", 400, 502),
-            ("signal", 502, 502),
-            ("service_away", 502, 502),
-            ("output_format", 502, 502),
-            ("time_limit", 504, 504),
-            ("cpu_limit", 504, 504),
-            ("engine", 500, 500),
-            ("no_such_kind", 500, 500),
-            ("not_started", 500, 500),
-            ("cancelled", 500, 500),
+        for (code, status) in [
+            ("invalid_input", 400),
+            ("too_large", 400),
+            ("refused", 400),
+            ("status", 502),
+            ("service_status", 502),
+            ("signal", 502),
+            ("service_away", 502),
+            ("output_format", 502),
+            ("time_limit", 504),
+            ("cpu_limit", 504),
+            ("engine", 500),
+            ("no_such_kind", 500),
+            ("not_started", 500),
+            ("cancelled", 500),
         ] {
-            assert_eq!(blamed(Failure::lasting(code, "a: b")), lasting, "{code}");
-            assert_eq!(blamed(Failure::passing(code, "a: b")), passing, "{code}");
+            let failure = Failure::lasting(code, "a: b");
+            assert_eq!(blame(TaskState::Failed, &failure.to_string()).as_u16(), status, "{code}");
         }
         for why in ["the worker died, or could not renew the lease in time", "invalid_input", ""] {
-            assert_eq!(blame(TaskState::Failed, why, true).as_u16(), 500, "{why}");
+            assert_eq!(blame(TaskState::Failed, why).as_u16(), 500, "{why}");
         }
-        assert_eq!(blame(TaskState::Cancelled, "invalid_input: x", true).as_u16(), 503);
+        assert_eq!(blame(TaskState::Cancelled, "invalid_input: x").as_u16(), 503);
     }
 
     /// A request that chose its own image by a lucky prefix would run what nobody allowed.

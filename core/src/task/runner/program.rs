@@ -126,7 +126,11 @@ pub fn outcome(report: &Report, seconds: u64) -> Outcome {
         (Reason::Itself, Ending::Exited(0)) => return result(&report.output),
         (Reason::Itself, Ending::Exited(status)) => {
             let message = format!("the program ended with status {status}");
-            Failure { retry: !WRONG_INPUT.contains(&status), ..Failure::passing("status", message) }
+            if WRONG_INPUT.contains(&status) {
+                Failure::lasting("refused", message)
+            } else {
+                Failure::passing("status", message)
+            }
         }
         (Reason::Itself, Ending::Signalled(libc::SIGXCPU)) => {
             Failure::lasting("cpu_limit", "the program used more than its limit of computing time")

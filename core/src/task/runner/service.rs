@@ -98,7 +98,7 @@ impl CallService {
         let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
         let lasting = status.is_client_error() && !later.contains(&status);
         let message = format!("{} answered {}: {}", self.url, status.as_u16(), shown(body));
-        Failure { retry: !lasting, ..Failure::passing("service_status", message) }
+        if lasting { Failure::lasting("refused", message) } else { Failure::passing("service_status", message) }
     }
 }
 

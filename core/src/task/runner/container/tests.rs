@@ -114,7 +114,7 @@ fn the_engines_own_failures_are_told_from_the_containers() {
         (126, "engine", false),
         (127, "engine", false),
         (137, "killed", true),
-        (64, "status", false),
+        (64, "refused", false),
         (1, "status", true),
     ] {
         let place = Place::new();

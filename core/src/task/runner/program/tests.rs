@@ -68,8 +68,8 @@ fn parameters_go_in_and_a_result_comes_out() {
 fn each_end_has_its_failure() {
     for (script, code, retry) in [
         ("echo broken >&2; exit 1", "status", true),
-        ("exit 64", "status", false),
-        ("exit 65", "status", false),
+        ("exit 64", "refused", false),
+        ("exit 65", "refused", false),
         ("kill -ABRT $$", "signal", true),
         ("kill -XCPU $$", "cpu_limit", false),
         ("echo not json", "output_format", false),
