@@ -1,8 +1,9 @@
 //! Databases with sizes so small that a short test sees checkpoints, sealed segments and merges.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use kappa_core::env::Env;
+use kappa_core::env::{Env, ManualClock};
 use kappa_core::{Collection, Definition, IndexDefinition, Kappa, Options};
 
 /// The collection that most tests write into.
@@ -23,6 +24,13 @@ pub fn small() -> Options {
 /// Opens with the system's clock, chance and files.
 pub fn open(directory: &Path, options: &Options) -> Kappa {
     Kappa::open_with(directory, options, &Env::default()).unwrap()
+}
+
+/// The same with a clock that stands still until it is told otherwise.
+pub fn open_with_clock(directory: &Path, options: &Options) -> (Kappa, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let env = Env { clock: Arc::clone(&clock) as _, ..Env::default() };
+    (Kappa::open_with(directory, options, &env).unwrap(), clock)
 }
 
 /// The collection of things, see [`indexed`].

@@ -1,9 +1,7 @@
 //! The change feed: every change once and in order, from any cursor on, for as long as it is kept.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use kappa_core::env::{Env, ManualClock};
 use kappa_core::{Change, Durability, ErrorKind, EventKind, Feed, FeedStart, Kappa, Options, ViewKind, WriteOptions};
 use serde_json::json;
 
@@ -141,11 +139,9 @@ fn a_cursor_before_what_is_kept_has_expired() {
 fn a_cursor_older_than_the_retention_has_expired_and_a_newer_one_goes_on() {
     const ENOUGH: usize = 200;
     let place = tempfile::tempdir().unwrap();
-    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-    let env = Env { clock: Arc::clone(&clock) as _, ..Env::default() };
     let log_retention = Duration::from_hours(1);
     let options = Options { log_retention, merge_bytes: 1, view: ViewKind::Memory, ..small() };
-    let kappa = Kappa::open_with(place.path(), &options, &env).unwrap();
+    let (kappa, clock) = database::open_with_clock(place.path(), &options);
     let collection = things(&kappa);
     let start = kappa.info().unwrap().oldest;
     collection.create(json!({"id": "a"})).wait().unwrap();
@@ -176,9 +172,7 @@ fn a_document_that_ended_is_swept_without_being_asked_for() {
     // What is promised; a sweep is due once a second.
     const SWEPT_WITHIN: Duration = Duration::from_secs(10);
     let place = tempfile::tempdir().unwrap();
-    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-    let env = Env { clock: Arc::clone(&clock) as _, ..Env::default() };
-    let kappa = Kappa::open_with(place.path(), &small(), &env).unwrap();
+    let (kappa, clock) = database::open_with_clock(place.path(), &small());
     let collection = things(&kappa);
     let ends = WriteOptions { ttl: Some(Duration::from_secs(5)), ..WriteOptions::default() };
     collection.create_with(json!({"id": "ends"}), ends).wait().unwrap();

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::time::Duration;
 
-use kappa_core::env::{Env, ManualClock};
+use kappa_core::env::Env;
 use kappa_core::{
-    Enqueued, FeedStart, Json, Kappa, NewTask, QueueSettings, Renewal, TaskState, Work, Worker, WorkerOptions,
+    Enqueued, EventKind, FeedStart, Json, Kappa, Misfire, Mode, NewTask, Options, QueueSettings, Renewal, Schedule,
+    TaskList, TaskState, Work, Worker, WorkerOptions,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -111,14 +112,57 @@ fn killed_workers_and_owners_lose_nothing_and_complete_nothing_twice() {
     }
 }
 
+/// Conformance 9, Q10: of processes that take over from one another, each would fire the slot that is due when it comes, or
+/// none would.
+#[test]
+fn a_schedule_fires_each_slot_once_whichever_process_owns_it() {
+    const KILLS: usize = 3;
+    let directory = tempfile::tempdir().unwrap();
+    let mut children: Vec<Child> = (0..3).map(|_| spawn(directory.path())).collect();
+    // One that owns the directory itself would have nobody take over.
+    let options = Options { mode: Mode::Client, deadline: PATIENCE, ..database::small() };
+    let kappa = Kappa::open_with(directory.path(), &options, &Env::default()).unwrap();
+    let tasks = kappa.tasks();
+    let cron = "* * * * * *".to_owned();
+    let task = NewTask::new(QUEUE, Json::null());
+    let schedule = Schedule { name: "often".into(), cron, time_zone: None, task, misfire: Misfire::All, paused: false };
+    let mut feed = kappa.feed(FeedStart::Now).wait().unwrap();
+    tasks.put_schedule(schedule).wait().unwrap();
+    let mut next_of_schedule = || loop {
+        let change = feed.next_within(PATIENCE).unwrap().expect("it fires");
+        if change.collection == kappa_core::TASK_EVENTS && change.kind == EventKind::Created {
+            return;
+        }
+    };
+    for _ in 0..KILLS {
+        next_of_schedule();
+        let lock = std::fs::read_to_string(directory.path().join("LOCK")).unwrap();
+        let owner = children.iter().position(|child| lock.lines().next() == Some(&child.id().to_string()));
+        let mut dead = std::mem::replace(&mut children[owner.expect("one of them owns it")], spawn(directory.path()));
+        dead.kill().unwrap();
+        dead.wait().unwrap();
+        // Two, so that one is of the owner that follows.
+        next_of_schedule();
+        next_of_schedule();
+    }
+    tasks.remove_schedule("often").wait().unwrap();
+    let all = tasks.list(TaskList { queue: Some(QUEUE.into()), limit: Some(1_000), ..TaskList::default() });
+    let mut slots: Vec<i64> = all.wait().unwrap().tasks.iter().map(|task| task.due_at).collect();
+    slots.sort_unstable();
+    assert!(slots.len() > 2 * KILLS, "{slots:?}");
+    assert!(slots.is_sorted_by(|one, next| next - one == 1_000), "a slot was left out or fired twice: {slots:?}");
+    for mut child in children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
 /// Conformance 8, Q12: whoever sets the clock of the machine would end every lease at once, and have all run that is delayed.
 #[test]
 fn a_wall_clock_that_is_set_ends_no_lease_and_makes_nothing_due() {
     const HOUR: i64 = 3_600_000;
     let directory = tempfile::tempdir().unwrap();
-    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-    let env = Env { clock: Arc::clone(&clock) as _, ..Env::default() };
-    let kappa = Kappa::open_with(directory.path(), &database::small(), &env).unwrap();
+    let (kappa, clock) = database::open_with_clock(directory.path(), &database::small());
     let tasks = kappa.tasks();
     let claim = || {
         let work = Work { queues: vec![QUEUE.into()], claim: 10, lease_ms: 30_000, ..Work::default() };
