@@ -29,7 +29,7 @@ pub const MAX_KEY_BYTES: usize = 1_024;
 pub const MAX_OPERATION_BYTES: usize = (1 << 20) + (128 << 10);
 /// One operation writes at most this many keys.
 pub const MAX_OPERATION_KEYS: usize = 10_000;
-/// A page ends at this many entries, or at 1 MiB, whichever comes first.
+/// A page ends at this many entries, or before where they are large.
 pub const MAX_PAGE_ENTRIES: usize = 1_000;
 /// A page ends behind the entry with which it has this many bytes.
 pub const MAX_PAGE_BYTES: usize = 1 << 20;
