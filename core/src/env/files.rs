@@ -43,10 +43,13 @@ pub trait Files: Send + Sync + fmt::Debug {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Whether something of this name exists.
     fn exists(&self, path: &Path) -> io::Result<bool>;
-    /// Gives a file another name in one step; what had that name before is replaced.
+    /// Gives a file another name in one step; what had that name before is replaced. A directory takes along what is in it,
+    /// and replaces an empty one at most.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file's name; open handles go on reading it.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory and all that is in it, one name after another.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// How much room is left.
@@ -110,6 +113,10 @@ impl Files for SystemFiles {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir_all(dir)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -211,7 +218,28 @@ mod tests {
         files.remove_file(&two).expect("a removal");
         assert_eq!(file.len().expect("an open handle goes on"), 15);
         files.sync_dir(&dir).expect("a directory sync");
+        answers_for_directories(files, &root.join("a"));
         let space = files.space(&dir).expect("space");
         assert!(space.free <= space.total && space.total > 0);
+    }
+
+    fn answers_for_directories(files: &dyn Files, above: &Path) {
+        let (from, to) = (above.join("from"), above.join("to"));
+        files.create_dir_all(&from.join("inner")).and(files.create_dir_all(&to)).expect("directories are made");
+        let file = files.open(&from.join("inner/file"), OpenMode::CreateNew).expect("a new file");
+        file.write_at(b"kappa", 0).expect("a write");
+        files.rename(&from, &to).expect("a rename replaces what is empty");
+        assert_eq!(files.list(above).expect("names"), ["b", "to"]);
+        let moved = files.open(&to.join("inner/file"), OpenMode::Existing).expect("it went along");
+        assert_eq!(moved.len().expect("a length"), 5);
+        files.create_dir_all(&from).expect("a directory");
+        assert!(files.list(&from).expect("names").is_empty(), "what went away is not back");
+        let refused = files.rename(&from, &to).expect_err("there is something in it");
+        assert_eq!(refused.kind(), io::ErrorKind::DirectoryNotEmpty);
+        files.remove_dir_all(&to).expect("a removal");
+        let gone = files.remove_dir_all(&to).expect_err("it is gone");
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        assert_eq!(files.list(above).expect("names"), ["b", "from"]);
+        assert_eq!(moved.len().expect("an open handle goes on"), 5);
     }
 }

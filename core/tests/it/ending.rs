@@ -50,6 +50,10 @@ impl Files for EndingFiles {
         self.check().and_then(|()| SystemFiles.remove_file(path))
     }
 
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.check().and_then(|()| SystemFiles.remove_dir_all(dir))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.check().and_then(|()| SystemFiles.sync_dir(dir))
     }

@@ -263,6 +263,11 @@ impl Files for TellingFiles {
         SystemFiles.remove_file(path)
     }
 
+    fn remove_dir_all(&self, dir: &Path) -> std::io::Result<()> {
+        self.tell("remove", dir);
+        SystemFiles.remove_dir_all(dir)
+    }
+
     fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
         self.tell("sync", dir);
         SystemFiles.sync_dir(dir)

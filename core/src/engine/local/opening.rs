@@ -69,7 +69,7 @@ pub fn open(directory: PathBuf, options: LocalOptions, env: Env) -> Result<(Shar
         return Err(error.with("durability", options.log.durability.name()));
     }
     let (log, end, mut report) = open_log(&directory, &options, &env)?;
-    let mut view_options = options.view.clone();
+    let mut view_options = ViewOptions { files: Arc::clone(&env.files), ..options.view.clone() };
     let database = log.manifest().identity.database;
     view_options.salt = u64::from_be_bytes(database[..8].try_into().expect("an id has sixteen bytes"));
     let shared_view = open_view(&log, end, &directory, &options, &view_options, &mut report)?;
@@ -148,7 +148,7 @@ fn open_view(
         match reopen(log, end, &place, &view_options, state) {
             Ok(view) => {
                 report.compare_later = !view_options.compare_repeated;
-                remove_leftovers(directory, &place);
+                remove_leftovers(&view_options, directory, &place);
                 return Ok(view);
             }
             Err(Reopen::Log(error)) => return Err(error),
@@ -216,8 +216,8 @@ fn tail_behind(log: &Log, after: Sequence) -> Result<TailIter, Reopen> {
 }
 
 /// Views that rebuilds left behind when they were broken off; they cost space and nothing else.
-fn remove_leftovers(directory: &Path, keep: &Path) {
-    if let Err(error) = directory::remove_leftovers(directory, keep) {
+fn remove_leftovers(options: &ViewOptions, directory: &Path, keep: &Path) {
+    if let Err(error) = directory::remove_leftovers(&*options.files, directory, keep) {
         tracing::warn!(%error, "old views could not be removed");
     }
 }
@@ -268,10 +268,11 @@ pub fn rebuild(
         Error::new(ErrorKind::Unavailable, "the view's directory cannot be used").caused_by(error)
     };
     // Before anything is moved: a view that cannot be used now may be sound once there is room.
+    let files = &*options.files;
     let _room = log.room_for_view(REBUILT_A_BYTE * options.memtable_bytes as u64)?;
     let old = log.manifest().view;
     let place = match kind {
-        ViewKind::Sled => Some(directory::next(directory).map_err(failed)?),
+        ViewKind::Sled => Some(directory::next(files, directory).map_err(failed)?),
         ViewKind::Memory => None,
     };
     // Before the old one is moved: a crash from here on finds a view that nothing is known about, and rebuilds.
@@ -279,8 +280,10 @@ pub fn rebuild(
         manifest.view = place.as_ref().and_then(|place| Some(place.file_name()?.to_str()?.to_owned()));
         manifest.checkpoint = log::Checkpoint::None;
     })?;
-    if let Some(old) = old.map(|old| directory.join(old)).filter(|old| old.exists()) {
-        directory::quarantine(&old).map_err(failed)?;
+    if let Some(old) = old.map(|old| directory.join(old))
+        && files.exists(&old).map_err(failed)?
+    {
+        directory::quarantine(files, &old).map_err(failed)?;
     }
     // Base and tail of one moment: a merge that ends in between would leave a gap between the two.
     let (base, at, tail) = log.rebuild_iter()?;

@@ -290,6 +290,9 @@ impl Files for SimulatedFiles {
         let mut world = self.0.lock();
         world.meet(Call::Name)?;
         let entry = *world.state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        if entry == Entry::Dir && world.state.inside(to).next().is_some() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
         world.perform(Operation::Name(Naming::Rename(from.to_path_buf(), to.to_path_buf(), entry)));
         Ok(())
     }
@@ -301,6 +304,21 @@ impl Files for SimulatedFiles {
             return Err(io::ErrorKind::NotFound.into());
         }
         world.perform(Operation::Name(Naming::Remove(path.to_path_buf())));
+        Ok(())
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut world = self.0.lock();
+        world.meet(Call::Name)?;
+        if world.state.names.get(dir) != Some(&Entry::Dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside: Vec<_> = world.state.inside(dir).cloned().collect();
+        // What lies deepest comes last in their order.
+        for path in inside.into_iter().rev() {
+            world.perform(Operation::Name(Naming::Remove(path)));
+        }
+        world.perform(Operation::Name(Naming::Remove(dir.to_path_buf())));
         Ok(())
     }
 

@@ -235,9 +235,9 @@ fn damage_to_the_view_never_becomes_an_answer() {
         let (mut rebuilt, total) = (0, 60 * soak());
         for number in 0..total {
             let root = scratch.path().join(number.to_string());
-            disk::restore(&root.join(PARTITION), &tree);
-            let story = spoil(&root.join(PARTITION), number, &mut chance);
             let place = Place::sled(run.place.files.crash(Crash::Killed), &root);
+            place.put_back(&tree);
+            let story = spoil(&place.files, &root.join(PARTITION), number, &mut chance);
             let (engine, report) = place.open().unwrap();
             let all = Bounds { least: run.oracle.len(), most: run.oracle.len() };
             if let Err(broken) = run.oracle.examine(&engine, all) {
@@ -253,11 +253,14 @@ fn damage_to_the_view_never_becomes_an_answer() {
 }
 
 /// Damages sled's data file or the one of the blocks, or removes a file.
-fn spoil(partition: &Path, number: usize, chance: &mut StdRng) -> String {
-    let view = fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path());
-    let view = view.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("view-")).max().unwrap();
+fn spoil(files: &SimulatedFiles, partition: &Path, number: usize, chance: &mut StdRng) -> String {
+    let names = files.list(&simulated("")).unwrap();
+    let view = names.iter().filter(|name| name.starts_with("view-")).max().unwrap();
+    let blocks = simulated(view).join("blocks");
+    let view = partition.join(view);
     let name = if number % 6 != 2 && chance.random() { "blocks" } else { "db" };
-    let mut data = fs::read(view.join(name)).unwrap();
+    let is_real = name == "db";
+    let mut data = if is_real { fs::read(view.join(name)).unwrap() } else { files.content(&blocks) };
     let at = chance.random_range(0..data.len());
     let story = match number % 6 {
         0 | 1 => {
@@ -280,9 +283,12 @@ fn spoil(partition: &Path, number: usize, chance: &mut StdRng) -> String {
             format!("{name} cut to {at}")
         }
         _ => {
-            let names: Vec<_> = fs::read_dir(&view).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut names: Vec<_> = fs::read_dir(&view).unwrap().map(|entry| entry.unwrap().path()).collect();
+            names.push(blocks.clone());
             let gone = &names[chance.random_range(0..names.len())];
-            if gone.is_dir() {
+            if *gone == blocks {
+                files.remove_file(gone).unwrap();
+            } else if gone.is_dir() {
                 fs::remove_dir_all(gone).unwrap();
             } else {
                 fs::remove_file(gone).unwrap();
@@ -290,6 +296,10 @@ fn spoil(partition: &Path, number: usize, chance: &mut StdRng) -> String {
             return format!("{} is gone", gone.display());
         }
     };
-    fs::write(view.join(name), data).unwrap();
+    if is_real {
+        fs::write(view.join(name), data).unwrap();
+    } else {
+        files.damage(&blocks, |content| *content = data);
+    }
     story
 }

@@ -1,8 +1,10 @@
-//! Where an engine under test lives: simulated files for the log, a real directory for sled.
+//! Where an engine under test lives: simulated files for the log, the view's blocks and all names, a real directory for what
+//! sled alone makes.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -30,8 +32,30 @@ const SIMULATED_ROOT: &str = "/disk";
 /// The content of a real directory: files with their bytes, directories with none.
 pub type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
-/// What sled had on disk, by the number of simulated operations that were done at that moment.
-pub type Copies = Arc<Mutex<Vec<(usize, Arc<Tree>)>>>;
+/// What sled had on disk at some moment.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// So many operations of the simulated disk were done.
+    pub at: usize,
+    /// What was going to be the next one.
+    pub before: Moment,
+    /// sled's directories.
+    pub tree: Arc<Tree>,
+}
+
+/// A moment at which sled's directory is looked at. It writes between two of them only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// sled's file is synced.
+    Sync,
+    /// Some name is given or taken away: that of a view, or MANIFEST says something else about it.
+    Naming,
+    /// Something is done to the blocks.
+    Blocks,
+}
+
+/// What sled had on disk, one moment after the other.
+pub type Copies = Arc<Mutex<Vec<Copy>>>;
 
 /// A place that can be opened, and opened again after a crash.
 #[derive(Clone, Debug)]
@@ -91,7 +115,7 @@ impl Place {
         Self { memtable_bytes, ..self }
     }
 
-    /// Copies sled's directory whenever MANIFEST is about to change.
+    /// Copies sled's directory whenever something of the view is about to change.
     pub fn watched(self) -> (Self, Copies) {
         let copies = Copies::default();
         (Self { copies: Some(Arc::clone(&copies)), ..self }, copies)
@@ -104,7 +128,8 @@ impl Place {
 
     /// The same place after the power was cut, or the process ended.
     pub fn after(&self, crash: Crash) -> Self {
-        self.with_files(self.files.crash(crash))
+        let same_boot = self.same_boot && crash == Crash::Killed;
+        self.with_files(self.files.crash(crash)).of_the_same_boot(same_boot)
     }
 
     /// What the view has in its real directory by now, as the end of the process would leave it; none of one in memory.
@@ -112,11 +137,21 @@ impl Place {
         (self.kind == ViewKind::Sled).then(|| copy(&self.root.join(PARTITION)))
     }
 
-    /// Gives the view's real directory back what it had.
+    /// Gives the view's real directory what it had, as far as its names are still there.
     pub fn put_back(&self, tree: &Tree) {
         let directory = self.root.join(PARTITION);
         fs::remove_dir_all(&directory).unwrap();
-        restore(&directory, tree);
+        fs::create_dir_all(&directory).unwrap();
+        let mut is_named = BTreeMap::new();
+        for (name, content) in tree {
+            let view = name.iter().next().expect("a name in the directory").to_str().unwrap();
+            let is_named = is_named.entry(view).or_insert_with(|| self.files.exists(&simulated(view)).unwrap());
+            match content {
+                _ if !*is_named => {}
+                None => fs::create_dir_all(directory.join(name)).unwrap(),
+                Some(content) => fs::write(directory.join(name), content).unwrap(),
+            }
+        }
     }
 
     /// Opens the engine; nothing runs in its background.
@@ -128,7 +163,12 @@ impl Place {
 
     /// The outside world as a database in this place sees it.
     pub fn env(&self) -> Env {
-        let disk = Disk { files: self.files.clone(), root: self.root.clone(), copies: self.copies.clone() };
+        let disk = Disk {
+            files: self.files.clone(),
+            root: self.root.clone(),
+            is_sled: self.kind == ViewKind::Sled,
+            copies: self.copies.clone(),
+        };
         let entropy = Arc::new(SeededEntropy::new(1));
         Env { clock: Arc::new(ManualClock::new(0)), entropy, files: Arc::new(disk) }
     }
@@ -213,22 +253,13 @@ pub fn copy(root: &Path) -> Tree {
     tree
 }
 
-/// Writes a real directory.
-pub fn restore(root: &Path, tree: &Tree) {
-    fs::create_dir_all(root).unwrap();
-    for (name, content) in tree {
-        match content {
-            None => fs::create_dir_all(root.join(name)).unwrap(),
-            Some(content) => fs::write(root.join(name), content).unwrap(),
-        }
-    }
-}
-
-/// Simulated files under the name of a real directory.
-#[derive(Debug)]
+/// Simulated files under the name of a real directory. Where sled lies beside them, it finds the directories it needs, and what
+/// is done to a view's directory is done to what sled has there as well.
+#[derive(Clone, Debug)]
 struct Disk {
     files: SimulatedFiles,
     root: PathBuf,
+    is_sled: bool,
     copies: Option<Copies>,
 }
 
@@ -242,22 +273,35 @@ impl Disk {
         }
     }
 
-    /// sled writes only between two changes of MANIFEST, so these moments tell all its states.
-    fn note(&self, copies: &Copies) {
-        let tree = copy(&self.root.join(PARTITION));
+    fn note(&self, before: Moment) {
+        let Some(copies) = &self.copies else { return };
+        let (at, tree) = (self.files.operations(), copy(&self.root.join(PARTITION)));
         let mut copies = copies.lock();
-        let same = copies.last().filter(|(_, last)| **last == tree).map(|(_, last)| Arc::clone(last));
-        copies.push((self.files.operations(), same.unwrap_or_else(|| Arc::new(tree))));
+        let same = copies.last().filter(|last| *last.tree == tree).map(|last| Arc::clone(&last.tree));
+        copies.push(Copy { at, before, tree: same.unwrap_or_else(|| Arc::new(tree)) });
+    }
+
+    /// A file that is looked at before it is changed, and for sled's what is in it.
+    fn of_view(&self, path: &Path, file: Arc<dyn File>) -> io::Result<Arc<dyn File>> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let real = match name {
+            Some("db") => Some(fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?),
+            Some("blocks") => None,
+            _ => return Ok(file),
+        };
+        Ok(Arc::new(ViewFile { file, real, disk: self.clone() }))
     }
 }
 
 impl Files for Disk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.files.create_dir_all(&self.place(dir))
+        self.files.create_dir_all(&self.place(dir))?;
+        if self.is_sled { fs::create_dir_all(dir) } else { Ok(()) }
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        self.files.open(&self.place(path), mode)
+        let file = self.files.open(&self.place(path), mode)?;
+        if self.is_sled { self.of_view(path, file) } else { Ok(file) }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -270,14 +314,19 @@ impl Files for Disk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if let Some(copies) = &self.copies {
-            self.note(copies);
-        }
-        self.files.rename(&self.place(from), &self.place(to))
+        self.note(Moment::Naming);
+        self.files.rename(&self.place(from), &self.place(to))?;
+        if self.is_sled && from.is_dir() { fs::rename(from, to) } else { Ok(()) }
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.files.remove_file(&self.place(path))
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.note(Moment::Naming);
+        self.files.remove_dir_all(&self.place(dir))?;
+        if self.is_sled && dir.is_dir() { fs::remove_dir_all(dir) } else { Ok(()) }
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -286,5 +335,60 @@ impl Files for Disk {
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
         self.files.space(&self.place(dir))
+    }
+}
+
+/// The file of blocks, or one that stands for sled's: what is read is what sled wrote, and a sync is one of the simulated disk.
+#[derive(Debug)]
+struct ViewFile {
+    file: Arc<dyn File>,
+    real: Option<fs::File>,
+    disk: Disk,
+}
+
+impl ViewFile {
+    fn note(&self) {
+        self.disk.note(if self.real.is_some() { Moment::Sync } else { Moment::Blocks });
+    }
+}
+
+impl File for ViewFile {
+    fn len(&self) -> io::Result<u64> {
+        match &self.real {
+            Some(real) => Ok(real.metadata()?.len()),
+            None => self.file.len(),
+        }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        match &self.real {
+            Some(real) => real.read_exact_at(buffer, position),
+            None => self.file.read_at(buffer, position),
+        }
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.note();
+        self.file.write_at(bytes, position)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.note();
+        self.file.set_len(length)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.note();
+        self.file.allocate(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.note();
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.note();
+        self.file.sync_all()
     }
 }

@@ -99,10 +99,10 @@ impl Left {
 
     fn judge(self, run: &Run) -> Verdict<()> {
         let bounds = Bounds { least: run.acknowledged, most: run.oracle.len() };
-        if let Some(view) = &self.view {
-            run.place.put_back(view);
-        }
         for (crash, place) in self.crashed {
+            if let Some(view) = &self.view {
+                place.put_back(view);
+            }
             let survived = run.oracle.survives(&place, bounds);
             survived.map_err(|broken| format!("{broken}; crash={crash:?}"))?;
         }
@@ -126,6 +126,10 @@ fn judge(run: &Run, error: Option<&Error>) -> Verdict<()> {
 fn goes_on(run: &mut Run, step: &Step, error: &Error) -> Verdict<bool> {
     if matches!(step, Step::Restart | Step::Kill) {
         return run.open().map(|()| true).map_err(|error| told(&error));
+    }
+    if run.engine().shared.view().abandoned().is_some() && !matches!(step, Step::Rebuild) {
+        // As the background does, until it succeeds.
+        disk::rebuild(run.engine()).map_err(|error| told(&error))?;
     }
     if !matches!(step, Step::Rebuild) {
         // Nothing may be visible that could still be lost.

@@ -37,6 +37,15 @@ pub struct Bounds {
     pub most: usize,
 }
 
+/// What came out of a crash.
+#[derive(Debug)]
+pub struct Survived {
+    /// How many operations were there.
+    pub operations: usize,
+    /// Why the view had to be filled again, although MANIFEST said what it held.
+    pub rebuilt: Option<String>,
+}
+
 impl Oracle {
     /// How many operations were begun.
     pub fn len(&self) -> usize {
@@ -129,26 +138,31 @@ impl Oracle {
 
     /// Opens what a crash left, and again after the power was cut once more; then goes on writing, and
     /// cuts the power a third time.
-    pub fn survives(&self, place: &Place, bounds: Bounds) -> Verdict<usize> {
-        let first = self.opened(place, bounds)?;
+    pub fn survives(&self, place: &Place, bounds: Bounds) -> Verdict<Survived> {
+        let survived = self.opened(place, bounds)?;
+        let first = survived.operations;
         // Whatever was shown once must be there for good.
         let place = place.after(Crash::Lost);
-        let second = self.opened(&place, Bounds { least: first, most: first })?;
+        self.opened(&place, Bounds { least: first, most: first })?;
         let mut longer = self.clone();
-        longer.forget_behind(second);
+        longer.forget_behind(first);
         let (engine, _) = place.after(Crash::Lost).open_settled()?;
         longer.go_on(&engine.1, self.sequences[..bounds.most].last().copied().unwrap_or_default())?;
-        let place = place.with_files(engine.0.files.crash(Crash::Lost));
+        let place = engine.0.after(Crash::Lost);
         drop(engine);
         longer.opened(&place, Bounds { least: longer.len(), most: longer.len() })?;
-        Ok(first)
+        Ok(survived)
     }
 
-    fn opened(&self, place: &Place, bounds: Bounds) -> Verdict<usize> {
-        let (engine, _) = place.open().map_err(|error| told(&error))?;
-        let prefix = self.examine(&engine, bounds)?;
+    fn opened(&self, place: &Place, bounds: Bounds) -> Verdict<Survived> {
+        let (engine, report) = place.open().map_err(|error| told(&error))?;
+        let mut operations = self.examine(&engine, bounds)?;
         // What an opening leaves for later must change nothing that anybody sees.
-        if settle(&engine)? { self.examine(&engine, bounds) } else { Ok(prefix) }
+        if settle(&engine)? {
+            operations = self.examine(&engine, bounds)?;
+        }
+        let known = |finding: &String| finding.contains("rebuilt") && !finding.contains("nothing is known");
+        Ok(Survived { operations, rebuilt: report.findings.into_iter().find(known) })
     }
 
     /// What was begun and never written did not happen.

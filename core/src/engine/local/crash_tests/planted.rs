@@ -16,8 +16,8 @@ use super::disk::{self, Place};
 use super::faults::{self, Met};
 use super::oracle::{self, Bounds, Verdict, told};
 use super::processors;
-use super::states::{State, Trace, sled_state};
-use super::workload::{Run, Step, plan, put};
+use super::states::{SledState, State, Trace, sled_state};
+use super::workload::{Run, Step, plan, plan_of_blocks, put};
 
 const SEED: u64 = 5;
 
@@ -129,11 +129,16 @@ fn crash() -> Verdict<()> {
 }
 
 fn sled() -> Verdict<()> {
-    let trace = Trace::of(SEED, &plan(SEED, 120));
-    let near = |at: usize| trace.copies.iter().any(|(copy, _)| copy.abs_diff(at) <= 1);
+    [plan(SEED, 120), plan_of_blocks()].iter().try_for_each(|steps| sled_after(steps))
+}
+
+fn sled_after(steps: &[Step]) -> Verdict<()> {
+    let trace = Trace::of(SEED, steps);
+    let near = |at: usize| trace.copies.iter().any(|copy| copy.at.abs_diff(at) <= 1);
     let states = |at: usize| {
-        let state = State { crash: Crash::Lost, sled: Some(sled_state(at)) };
-        if near(at) { vec![state] } else { Vec::new() }
+        let states = [sled_state(at), SledState::AsAtCheckpoint];
+        let states = states.map(|state| State { crash: Crash::Lost, sled: Some(state) });
+        if near(at) { states.to_vec() } else { Vec::new() }
     };
     trace.walk(1, &states).map(drop)
 }
@@ -194,6 +199,10 @@ fn every_planted_bug_is_found() {
         options::Planted::DrainOldest,
         options::Planted::CacheNotTold,
         options::Planted::DrainSkipsDeletes,
+        options::Planted::BlocksNotSynced,
+        options::Planted::PlacesNotSynced,
+        options::Planted::NamesNotSynced,
+        options::Planted::FreeAtOnce,
     ]
     .map(Bug::View);
     assert_eq!(with(None, broken_promise), None);

@@ -9,9 +9,9 @@ use rand::{RngExt, SeedableRng};
 
 use crate::env::files::simulated::{Crash, Replay, SimulatedFiles};
 
-use super::disk::{self, PARTITION, Place, Tree};
+use super::disk::{self, Copy, Moment, PARTITION, Place, Tree};
 use super::oracle::{Bounds, Oracle, Verdict};
-use super::workload::{Run, Step, bounds_at, plan};
+use super::workload::{Run, Step, bounds_at, plan, plan_of_blocks};
 use super::{processors, soak};
 
 const SEED: u64 = 20_261;
@@ -44,6 +44,17 @@ pub struct State {
     pub sled: Option<SledState>,
 }
 
+impl State {
+    /// Whether nothing happened that a view must not get over: all that was synced is there, or all that was written.
+    fn keeps_the_view(self) -> bool {
+        match self.sled {
+            Some(SledState::AsAtCheckpoint) => self.crash != Crash::Killed,
+            Some(SledState::AsWritten) => self.crash == Crash::Killed,
+            _ => false,
+        }
+    }
+}
+
 /// How many states were looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
@@ -63,7 +74,7 @@ pub struct Trace {
     /// The disk at the end, with its history.
     pub files: SimulatedFiles,
     /// sled's directory at the moments at which it could have changed.
-    pub copies: Vec<(usize, Arc<Tree>)>,
+    pub copies: Vec<Copy>,
 }
 
 impl Trace {
@@ -73,7 +84,8 @@ impl Trace {
         let (place, copies) = Place::sled(disk::new_files(seed), scratch.path()).watched();
         let mut trace = Self::in_place(place, steps);
         trace.copies = std::mem::take(&mut *copies.lock());
-        trace.copies.push((usize::MAX, Arc::new(disk::copy(&scratch.path().join(PARTITION)))));
+        let tree = Arc::new(disk::copy(&scratch.path().join(PARTITION)));
+        trace.copies.push(Copy { at: usize::MAX, before: Moment::Naming, tree });
         trace
     }
 
@@ -99,14 +111,15 @@ impl Trace {
 
     /// sled's directory after `operations` of the disk.
     fn sled_at(&self, operations: usize, state: SledState) -> Tree {
-        let next = self.copies.partition_point(|(at, _)| *at < operations);
-        let written = &self.copies[next].1;
-        let synced = &self.copies[next.saturating_sub(1)].1;
+        let next = self.copies.partition_point(|copy| copy.at < operations);
+        let (written, nothing) = (&*self.copies[next].tree, Tree::new());
+        let synced = self.copies[..next].iter().rfind(|copy| copy.before == Moment::Sync);
+        let synced = synced.map_or(&nothing, |copy| &*copy.tree);
         match state {
-            SledState::AsAtCheckpoint => (**synced).clone(),
-            SledState::AsWritten => (**written).clone(),
+            SledState::AsAtCheckpoint => synced.clone(),
+            SledState::AsWritten => written.clone(),
             SledState::Torn(seed) => torn(synced, written, seed),
-            SledState::Holes(seed) => torn(&Tree::new(), written, seed),
+            SledState::Holes(seed) => torn(&nothing, written, seed),
             SledState::Empty => Tree::new(),
         }
     }
@@ -119,12 +132,16 @@ impl Trace {
             None => Place::memory(files),
             Some(sled) => {
                 let root = scratch.join(format!("{}", replay.done()));
-                disk::restore(&root.join(PARTITION), &self.sled_at(replay.done(), sled));
                 let memtable_bytes = if replay.done().is_multiple_of(2) { 64 << 10 } else { 4 << 20 };
-                Place::sled(files, &root).draining_at(memtable_bytes).of_the_same_boot(state.crash == Crash::Killed)
+                let place = Place::sled(files, &root).draining_at(memtable_bytes);
+                place.put_back(&self.sled_at(replay.done(), sled));
+                place.of_the_same_boot(state.crash == Crash::Killed)
             }
         };
-        let verdict = self.oracle.survives(&place, bounds).map(drop);
+        let verdict = self.oracle.survives(&place, bounds).and_then(|survived| match survived.rebuilt {
+            Some(reason) if state.keeps_the_view() => Err(format!("a sound view was given up: {reason}")),
+            _ => Ok(()),
+        });
         if state.sled.is_some() {
             std::fs::remove_dir_all(scratch.join(format!("{}", replay.done()))).unwrap();
         }
@@ -210,7 +227,8 @@ pub fn sled_state(number: usize) -> SledState {
 
 /// What the crash after operation `at` of the disk leaves: each operation with all unsynced writes lost and with
 /// some of them torn, once with a view in memory and once with sled's directory in one state after another; and
-/// with all states of it where MANIFEST has just begun to say something else about it.
+/// with all states of it just before and behind what is done to MANIFEST, to the view's names and to sled's file, and with
+/// that of the checkpoint for what is done to its blocks.
 fn states_at(trace: &Trace, at: usize) -> Vec<State> {
     let torn = |number: usize| Crash::Torn(SEED * 1_000_000 + (at * 100 + number) as u64);
     let crashes = if at.is_multiple_of(2) { [Crash::Lost, torn(0)] } else { [torn(0), Crash::Lost] };
@@ -220,10 +238,16 @@ fn states_at(trace: &Trace, at: usize) -> Vec<State> {
         states.push(State { crash: Crash::Killed, sled: None });
         states.push(State { crash: Crash::Killed, sled: Some(SledState::AsWritten) });
     }
-    let news = trace.copies.iter().any(|(copy, _)| at.checked_sub(*copy).is_some_and(|since| since < 2));
+    let news = trace.copies.iter().filter(|copy| at.checked_sub(copy.at).is_some_and(|since| since < 2));
+    let news: Vec<_> = news.map(|copy| copy.before).collect();
     for number in 0..5 {
-        let sled = Some(sled_state(number));
-        if news || soak() > 1 {
+        let sled = sled_state(number);
+        let tells = match sled {
+            SledState::AsAtCheckpoint => !news.is_empty(),
+            _ => news.iter().any(|before| *before != Moment::Blocks),
+        };
+        let sled = Some(sled);
+        if tells || soak() > 1 {
             states.push(State { crash: torn(number), sled });
         }
         if soak() > 1 {
@@ -245,6 +269,17 @@ fn every_crash_leaves_every_acknowledged_operation_whole() {
     println!("seed={SEED} operations={} disk_operations={disk_operations}", trace.oracle.len());
     println!("states={} with_a_view_in_memory={memory} with_sled={sled}", memory + sled);
     assert!(memory + sled >= 2_000 * soak() || std::env::var_os("KAPPA_STATE").is_some());
+}
+
+/// As above, where drains write over what others gave up.
+#[test]
+fn every_crash_among_blocks_that_are_used_again_leaves_every_operation_whole() {
+    let trace = Trace::of(SEED, &plan_of_blocks());
+    let seen = trace.walk(processors(), &|at| states_at(&trace, at));
+    let seen = seen.unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
+    println!("seed={SEED} disk_operations={} states={}", trace.files.operations(), seen.memory + seen.sled);
+    let blocks = trace.copies.iter().filter(|copy| copy.before == Moment::Blocks).count();
+    assert!(blocks > 20, "blocks={blocks}");
 }
 
 /// A second crash comes while the first one is being recovered from: what a recovery has half repaired must

@@ -71,6 +71,23 @@ pub fn plan(seed: u64, operations: usize) -> Vec<Step> {
     steps
 }
 
+/// Values that are a block each, and drains that take away so many of them that sled is told in parts: what the first part
+/// gives up is free while the checkpoint before still names it.
+pub fn plan_of_blocks() -> Vec<Step> {
+    let put_one = |key: u32, byte: u8| put(&key.to_be_bytes(), &[byte; 2_500]);
+    let record = |writes| Record { writes, ..Record::default() };
+    let mut steps = Vec::new();
+    let first: Vec<_> = (0..90).map(|key| put_one(key, 1)).collect();
+    let gone = (0..70).map(|key| Write::Delete { key: Bytes::copy_from_slice(&u32::to_be_bytes(key)) });
+    let second = gone.chain((70..90).map(|key| put_one(key, 2))).collect();
+    for writes in [first, second] {
+        steps.push(Step::Commit(writes.chunks(10).map(|writes| record(writes.to_vec())).collect()));
+        steps.push(Step::Checkpoint);
+    }
+    steps.push(Step::Kill);
+    steps
+}
+
 /// A write of one key.
 pub fn put(key: &[u8], value: &[u8]) -> Write {
     Write::Put { key: Bytes::copy_from_slice(key), value: Bytes::copy_from_slice(value) }

@@ -4,15 +4,17 @@
 //! may still be asked for: what sled names no more is free only when sled's own file says so durably, and when no reader
 //! is left that looked before. The file becomes shorter only when it is counted, with the first write after it was opened.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::directory;
 use super::extents::{Extent, Extents};
+use super::options::{Defect, Planted};
 use super::store::{Abandoned, StoreResult};
+use crate::env::files::{File, Files};
 
 /// What is written at a time at most.
 const WRITE_BYTES: usize = 1 << 20;
@@ -20,8 +22,9 @@ const WRITE_BYTES: usize = 1 << 20;
 /// The file, and which of it is in use.
 #[derive(Debug)]
 pub struct BlockFile {
-    file: File,
+    file: Arc<dyn File>,
     space: Mutex<Space>,
+    defect: Defect,
 }
 
 /// Says that sled's file is durable as it is.
@@ -33,7 +36,10 @@ impl Durable {
     ///
     /// # Errors
     /// [`Abandoned`] when it cannot be synced.
-    pub fn now(data: &File) -> StoreResult<Self> {
+    pub fn now(data: &dyn File, defect: Defect) -> StoreResult<Self> {
+        if defect.is(Planted::PlacesNotSynced) {
+            return Ok(Self(()));
+        }
         let synced = data.sync_data().map(|()| Self(()));
         synced.map_err(|error| Abandoned::new(format!("the view's file cannot be synced: {error}")))
     }
@@ -52,16 +58,16 @@ impl BlockFile {
     ///
     /// # Errors
     /// [`Abandoned`] when it does not open.
-    pub fn open(dir: &Path) -> StoreResult<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path(dir));
+    pub fn open(files: &dyn Files, dir: &Path, defect: Defect) -> StoreResult<Self> {
+        let file = directory::open_or_make(files, &path(dir));
         let file = file.map_err(|error| Abandoned::new(format!("the file of blocks does not open: {error}")))?;
-        Ok(Self { file, space: Mutex::default() })
+        Ok(Self { file, space: Mutex::default(), defect })
     }
 
     /// The bytes of `extent`.
     pub fn read(&self, extent: Extent) -> StoreResult<Bytes> {
         let mut bytes = vec![0; extent.length as usize];
-        let read = self.file.read_exact_at(&mut bytes, extent.at);
+        let read = self.file.read_at(&mut bytes, extent.at);
         read.map_err(|error| Abandoned::new(format!("a block cannot be read: {error} at={}", extent.at)))?;
         Ok(bytes.into())
     }
@@ -77,7 +83,7 @@ impl BlockFile {
     /// [`Abandoned`] where two of them overlap, or one is not there.
     pub fn count(&self, used: Vec<Extent>, _: &Durable) -> StoreResult<()> {
         let extents = Extents::around(used)?;
-        let length = self.file.metadata().map_err(|error| cannot_write(&error))?.len();
+        let length = self.file.len().map_err(|error| cannot_write(&error))?;
         if length < extents.end() {
             return Err(Abandoned::new(format!(
                 "the file of blocks was cut short: bytes={length} end={}",
@@ -108,25 +114,40 @@ impl BlockFile {
         let (mut run, mut run_at) = (Vec::new(), 0);
         for (extent, value) in in_order {
             if run_at + run.len() as u64 != extent.at || run.len() + extent.taken() > WRITE_BYTES {
-                self.file.write_all_at(&run, run_at).map_err(|error| cannot_write(&error))?;
+                self.write_at(&run, run_at)?;
                 run.clear();
                 run_at = extent.at;
             }
             run.extend_from_slice(value);
             run.resize(run.len() + extent.taken() - value.len(), 0);
         }
-        self.file.write_all_at(&run, run_at).map_err(|error| cannot_write(&error))?;
+        self.write_at(&run, run_at)?;
         Ok(kept)
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> StoreResult<()> {
+        if bytes.is_empty() {
+            Ok(())
+        } else {
+            self.file.write_at(bytes, position).map_err(|error| cannot_write(&error))
+        }
     }
 
     /// Returns when all that was kept survives a power cut.
     pub fn sync(&self) -> StoreResult<()> {
+        if self.defect.is(Planted::BlocksNotSynced) {
+            return Ok(());
+        }
         self.file.sync_data().map_err(|error| cannot_write(&error))
     }
 
     /// sled names `extent` no more.
     pub fn give_up(&self, extent: Extent) {
-        self.space.lock().resting.push(extent);
+        let mut space = self.space.lock();
+        match &mut space.extents {
+            Some(extents) if self.defect.is(Planted::FreeAtOnce) => extents.give(extent),
+            _ => space.resting.push(extent),
+        }
     }
 
     /// What was given up is free from now on: sled names nothing of it any more, durably, and no reader that looked before is
@@ -154,14 +175,19 @@ fn cannot_write(error: &std::io::Error) -> Abandoned {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::files::SystemFiles;
 
     fn durable() -> Durable {
         Durable(())
     }
 
+    fn open(dir: &Path) -> BlockFile {
+        BlockFile::open(&SystemFiles, dir, Defect::default()).expect("the directory is there")
+    }
+
     fn file() -> (tempfile::TempDir, BlockFile) {
         let scratch = tempfile::tempdir().expect("a directory for tests");
-        let file = BlockFile::open(scratch.path()).expect("it is new");
+        let file = open(scratch.path());
         (scratch, file)
     }
 
@@ -210,7 +236,7 @@ mod tests {
         file.count(Vec::new(), &durable()).expect("nothing overlaps");
         let kept = file.keep(&[value(1, 100), value(2, 9_000)]).expect("there is room");
         drop(file);
-        let file = BlockFile::open(scratch.path()).expect("it is there");
+        let file = open(scratch.path());
         assert!(!file.is_counted());
         file.count(kept[..1].to_vec(), &durable()).expect("nothing overlaps");
         assert_eq!(std::fs::metadata(path(scratch.path())).expect("it is there").len(), 128);

@@ -1,19 +1,22 @@
-//! The files of a sled directory, as far as they have to be handled around sled.
+//! The directories of views, and the files of sled in them as far as they have to be handled around it: what sled alone makes
+//! and reads lies in the real file system, whatever the rest is kept in.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::options::{Defect, Planted};
 use super::store::{Abandoned, StoreResult};
+use crate::env::files::{File, Files, OpenMode};
 
 /// sled's own segment size; a segment starts with a header of this many bytes.
 const SEGMENT_BYTES: u64 = 512 << 10;
-const SEGMENT_HEADER_BYTES: usize = 20;
+const SEGMENT_HEADER_BYTES: u64 = 20;
 /// sled lets go of its lock some time after its handle is dropped.
 pub const LOCK_ATTEMPTS: usize = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -24,38 +27,48 @@ const QUARANTINE: &str = "quarantine";
 ///
 /// The descriptor is opened before sled writes anything, because a failed write-back is reported
 /// only to descriptors that were open when it happened.
-pub fn prepare(dir: &Path) -> StoreResult<File> {
+pub fn prepare(files: &dyn Files, dir: &Path) -> StoreResult<Arc<dyn File>> {
     let prepare = || {
-        fs::create_dir_all(dir)?;
+        files.create_dir_all(dir)?;
         remove_half_written_snapshots(dir)?;
-        let data = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join("db"))?;
-        read_segment_headers(&data)?;
+        let data = open_or_make(files, &data_file(dir))?;
+        read_segment_headers(&*data)?;
         Ok(data)
     };
     prepare().map_err(|error: io::Error| Abandoned::new(format!("the directory cannot be prepared: {error}")))
 }
 
+/// Opens a file, or makes it where there is none.
+pub fn open_or_make(files: &dyn Files, path: &Path) -> io::Result<Arc<dyn File>> {
+    let mode = if files.exists(path)? { OpenMode::Existing } else { OpenMode::CreateNew };
+    files.open(path, mode)
+}
+
 /// Makes the names in `dir`, and `dir` itself, durable: sled syncs no directory.
-pub fn sync_names(dir: &Path) -> io::Result<()> {
+pub fn sync_names(files: &dyn Files, dir: &Path, defect: Defect) -> io::Result<()> {
     let conf = dir.join("conf");
     if conf.exists() {
-        File::open(conf)?.sync_all()?;
+        fs::File::open(conf)?.sync_all()?;
     }
-    File::open(dir)?.sync_all()?;
+    if defect.is(Planted::NamesNotSynced) {
+        return Ok(());
+    }
+    files.sync_dir(dir)?;
     match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        Some(parent) if !parent.as_os_str().is_empty() => files.sync_dir(parent),
         _ => Ok(()),
     }
 }
 
-/// Waits until nobody holds sled's lock on `data`, a bounded time; whether it is free.
-pub fn wait_for_lock(data: &File) -> bool {
+/// Waits until nobody holds sled's lock in `dir`, a bounded time; whether it is free.
+pub fn wait_for_lock(dir: &Path) -> bool {
+    let Ok(data) = fs::File::open(data_file(dir)) else { return false };
     (0..LOCK_ATTEMPTS).any(|attempt| {
         if attempt > 0 {
             pause();
         }
-        flock(data, FlockOperation::NonBlockingLockExclusive)
-            .is_ok_and(|()| flock(data, FlockOperation::Unlock).is_ok())
+        flock(&data, FlockOperation::NonBlockingLockExclusive)
+            .is_ok_and(|()| flock(&data, FlockOperation::Unlock).is_ok())
     })
 }
 
@@ -76,36 +89,30 @@ pub fn data_bytes(dir: &Path) -> u64 {
 }
 
 /// A directory for the next view beside the ones in `parent`: `view-<n>`.
-pub fn next(parent: &Path) -> io::Result<PathBuf> {
-    let mut newest = 0;
-    for entry in fs::read_dir(parent)? {
-        let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("view-")?.parse::<u64>().ok());
-        newest = newest.max(number.unwrap_or(0));
-    }
-    Ok(parent.join(format!("view-{}", newest + 1)))
+pub fn next(files: &dyn Files, parent: &Path) -> io::Result<PathBuf> {
+    let names = files.list(parent)?;
+    let numbers = names.iter().filter_map(|name| name.strip_prefix("view-")?.parse::<u64>().ok());
+    Ok(parent.join(format!("view-{}", numbers.max().unwrap_or(0) + 1)))
 }
 
 /// Deletes the views in `parent` other than `keep`: what rebuilds that were broken off left behind.
-pub fn remove_leftovers(parent: &Path, keep: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(parent)? {
-        let entry = entry?;
-        let is_view = entry.file_name().to_str().is_some_and(|name| name.starts_with("view-"));
-        if is_view && entry.path() != keep {
-            fs::remove_dir_all(entry.path())?;
-        }
+pub fn remove_leftovers(files: &dyn Files, parent: &Path, keep: &Path) -> io::Result<()> {
+    let names = files.list(parent)?;
+    let views = names.iter().filter(|name| name.starts_with("view-")).map(|name| parent.join(name));
+    for leftover in views.filter(|view| view != keep) {
+        files.remove_dir_all(&leftover)?;
     }
-    File::open(parent)?.sync_all()
+    files.sync_dir(parent)
 }
 
 /// Moves an abandoned `dir` aside for inspection; one moved earlier is deleted. Its handle may stay open.
-pub fn quarantine(dir: &Path) -> io::Result<PathBuf> {
+pub fn quarantine(files: &dyn Files, dir: &Path) -> io::Result<PathBuf> {
     let aside = dir.with_file_name(QUARANTINE);
-    if aside.exists() {
-        fs::remove_dir_all(&aside)?;
+    if files.exists(&aside)? {
+        files.remove_dir_all(&aside)?;
     }
-    fs::rename(dir, &aside)?;
-    File::open(aside.parent().expect("it was given a name beside another"))?.sync_all()?;
+    files.rename(dir, &aside)?;
+    files.sync_dir(aside.parent().expect("it was given a name beside another"))?;
     Ok(aside)
 }
 
@@ -123,10 +130,10 @@ fn remove_half_written_snapshots(dir: &Path) -> io::Result<()> {
 }
 
 /// sled drops a segment whose header it cannot read, also when the error would have passed.
-fn read_segment_headers(data: &File) -> io::Result<()> {
-    let length = data.metadata()?.len();
-    let mut header = [0; SEGMENT_HEADER_BYTES];
+fn read_segment_headers(data: &dyn File) -> io::Result<()> {
+    let length = data.len()?;
     for start in (0..length).step_by(SEGMENT_BYTES as usize) {
+        let mut header = vec![0; SEGMENT_HEADER_BYTES.min(length - start) as usize];
         data.read_at(&mut header, start)?;
     }
     Ok(())

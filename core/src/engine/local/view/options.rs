@@ -1,14 +1,18 @@
 //! What the owner of a view decides.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::digest::Digest;
 use crate::engine::Sequence;
+use crate::env::files::{Files, SystemFiles};
 use crate::error::Result;
 
 /// Sizes and bounds of a view. The owner divides them among the partitions of a process.
 #[derive(Clone, Debug)]
 pub struct ViewOptions {
+    /// Where its directories and the file of its blocks lie; sled's own files are real ones.
+    pub files: Arc<dyn Files>,
     /// One memtable takes this many bytes; there are two of them.
     pub memtable_bytes: usize,
     /// The record cache takes at most this many bytes; 0 turns it off.
@@ -31,6 +35,7 @@ pub struct ViewOptions {
 impl Default for ViewOptions {
     fn default() -> Self {
         Self {
+            files: Arc::new(SystemFiles),
             memtable_bytes: 32 << 20,
             cache_bytes: 64 << 20,
             sled_cache_bytes: 16 << 20,
@@ -110,6 +115,14 @@ pub enum Planted {
     TailsWritten,
     /// Readers are not kept from blocks that are being split, or lose a tail.
     BlocksMoveUnseen,
+    /// The file of blocks is not synced before sled is told of them.
+    BlocksNotSynced,
+    /// sled's file is not synced.
+    PlacesNotSynced,
+    /// The names of a new view's files, and its own, are not synced.
+    NamesNotSynced,
+    /// What sled names no more is written over at once.
+    FreeAtOnce,
 }
 
 /// What the manifest says about the store's content.

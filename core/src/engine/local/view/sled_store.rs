@@ -18,10 +18,9 @@
 //! - snapshots are written at open only, so a long life means a slow open: the deadline grows with the file
 
 use std::fmt;
-use std::fs::File;
 use std::mem::{self, ManuallyDrop};
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -33,11 +32,12 @@ use super::blocks::{Blocks, Places, Shape};
 use super::directory;
 use super::extents::Extent;
 use super::guarded::{Guarded, caught, guarded};
-use super::options::ViewOptions;
+use super::options::{Defect, ViewOptions};
 use super::store::{Abandoned, Change, Ordered, StoreResult, StoredEntry, StoredValue};
 use super::writing::Draft;
 use crate::engine::{Direction, KeyRange, Sequence, Versioned};
 use crate::env::KeptFromChildren;
+use crate::env::files::File;
 
 /// An open of nothing may take this long,
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -51,7 +51,8 @@ const COUNTED_A_CALL: usize = 16_384;
 pub struct SledStore {
     /// None after `close`. Never dropped where it stands: dropping does I/O that may panic or hang.
     db: RwLock<Option<ManuallyDrop<sled::Db>>>,
-    data: Arc<File>,
+    dir: PathBuf,
+    data: Arc<dyn File>,
     /// What the places in sled point to.
     file: Arc<BlockFile>,
     /// What was written since the last flush.
@@ -61,6 +62,7 @@ pub struct SledStore {
     deadline: Duration,
     failed: OnceLock<Abandoned>,
     shape: Arc<Shape>,
+    defect: Defect,
     /// Where it is written.
     apart: Guarded,
 }
@@ -80,22 +82,24 @@ impl SledStore {
         let pieces = u32::try_from(directory::data_bytes(path) / PIECE_BYTES).unwrap_or(u32::MAX);
         let deadline = OPEN_DEADLINE.saturating_add(OPEN_DEADLINE_PER_PIECE.saturating_mul(pieces));
         let (dir, cache_bytes) = (path.to_owned(), options.sled_cache_bytes);
+        let (files, defect) = (Arc::clone(&options.files), options.defect);
         let (db, data, file) = guarded("view-open", deadline, move || {
-            let data = directory::prepare(&dir)?;
+            let data = directory::prepare(&*files, &dir)?;
             let db = open_when_unlocked(&dir, cache_bytes)?;
-            if db.iter().next().is_some() && !block_file::path(&dir).exists() {
+            let blocks = block_file::path(&dir);
+            if db.iter().next().is_some() && !files.exists(&blocks).map_err(Abandoned::new)? {
                 return Err(Abandoned::new("the file of its blocks is missing, or its entries have an older form"));
             }
-            let file = BlockFile::open(&dir)?;
-            directory::sync_names(&dir).map_err(Abandoned::new)?;
+            let file = BlockFile::open(&*files, &dir, defect)?;
+            directory::sync_names(&*files, &dir, defect).map_err(Abandoned::new)?;
             Ok((ManuallyDrop::new(db), data, file))
         })?;
         let kept = KeptFromChildren::file(&directory::data_file(path));
         let kept = Mutex::new(Some(ManuallyDrop::new(kept)));
-        let (db, data) = (RwLock::new(Some(db)), Arc::new(data));
-        let shape = Arc::new(Shape::new(options.store_deadline, options.defect));
+        let shape = Arc::new(Shape::new(options.store_deadline, defect));
         Ok(Self {
-            db,
+            db: RwLock::new(Some(db)),
+            dir: path.to_owned(),
             data,
             file: Arc::new(file),
             draft: Arc::default(),
@@ -103,6 +107,7 @@ impl SledStore {
             deadline: options.store_deadline,
             failed: OnceLock::new(),
             shape,
+            defect,
             apart: Guarded::default(),
         })
     }
@@ -136,9 +141,9 @@ impl SledStore {
         if self.file.is_counted() {
             return Ok(());
         }
-        let data = Arc::clone(&self.data);
+        let (data, defect) = (Arc::clone(&self.data), self.defect);
         // A process that was killed may have left more in the file than it synced: what is not named there is not free.
-        let durable = self.call_apart("view-count", self.deadline, move |_| Durable::now(&data))?;
+        let durable = self.call_apart("view-count", self.deadline, move |_| Durable::now(&*data, defect))?;
         let (mut used, mut from) = (Vec::new(), Bound::Unbounded);
         loop {
             let page = self.call_apart("view-count", self.deadline, move |db| {
@@ -203,13 +208,13 @@ impl Ordered for SledStore {
     }
 
     fn flush(&self) -> StoreResult<()> {
-        let (data, shape) = (Arc::clone(&self.data), Arc::clone(&self.shape));
+        let (data, shape, defect) = (Arc::clone(&self.data), Arc::clone(&self.shape), self.defect);
         let (file, draft) = (Arc::clone(&self.file), Arc::clone(&self.draft));
         self.call_apart("view-flush", self.deadline, move |db| {
             Blocks::new(&Beside { db, file: &file }, &shape).make(mem::take(&mut draft.lock()))?;
             db.flush().map_err(Abandoned::new)?;
             // sled's own flush reaches the page cache at best; this one reaches the disk.
-            let durable = Durable::now(&data)?;
+            let durable = Durable::now(&*data, defect)?;
             // Whoever begins to read now finds nothing any more of what is about to be free.
             drop(shape.moving());
             file.settle(&durable);
@@ -228,10 +233,10 @@ impl Ordered for SledStore {
         };
         let Some(db) = db.take() else { return Ok(()) };
         drop(self.kept.lock().take().map(ManuallyDrop::into_inner));
-        let data = Arc::clone(&self.data);
+        let dir = self.dir.clone();
         guarded("view-close", self.deadline, move || {
             drop(ManuallyDrop::into_inner(db));
-            if directory::wait_for_lock(&data) { Ok(()) } else { Err(Abandoned::new("sled kept its lock")) }
+            if directory::wait_for_lock(&dir) { Ok(()) } else { Err(Abandoned::new("sled kept its lock")) }
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What a simulated disk holds, durably and as written, and what a crash makes of it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,6 +70,11 @@ impl State {
             Entry::Dir => None,
         });
         named.map(|inode| inode.written.len() as u64).sum()
+    }
+
+    /// All names in a directory and in those below it, each directory before what is in it.
+    pub fn inside<'a>(&'a self, dir: &'a Path) -> impl Iterator<Item = &'a PathBuf> {
+        inside(&self.names, dir)
     }
 
     /// Performs an operation.
@@ -174,13 +180,27 @@ fn apply_naming(names: &mut BTreeMap<PathBuf, Entry>, naming: &Naming) {
             names.insert(path.clone(), *entry);
         }
         Naming::Rename(from, to, entry) => {
+            let moved: Vec<_> = inside(names, from).cloned().collect();
             names.remove(from);
             names.insert(to.clone(), *entry);
+            for path in moved {
+                let entry = names.remove(&path).expect("it was just there");
+                names.insert(to.join(path.strip_prefix(from).expect("it lay inside")), entry);
+            }
         }
         Naming::Remove(path) => {
-            names.remove(path);
+            // A directory is empty by then; what of it was never synced would be back under a new one of this name.
+            let gone: Vec<_> = inside(names, path).cloned().collect();
+            for path in gone.iter().chain([path]) {
+                names.remove(path);
+            }
         }
     }
+}
+
+fn inside<'a>(names: &'a BTreeMap<PathBuf, Entry>, dir: &'a Path) -> impl Iterator<Item = &'a PathBuf> {
+    let behind = (Bound::Excluded(dir), Bound::Unbounded);
+    names.range::<Path, _>(behind).map(|(path, _)| path).take_while(move |path| path.starts_with(dir))
 }
 
 fn apply_change(content: &mut Vec<u8>, change: &Change) {

@@ -15,6 +15,7 @@ use crate::engine::local::view::directory::{next as next_directory, quarantine, 
 use crate::engine::local::view::extents::Extent;
 use crate::engine::local::view::rebuild::rebuild;
 use crate::engine::{Direction, KeyRange, KeyValue, MAX_KEY_BYTES};
+use crate::env::files::SystemFiles;
 use crate::error::{Error, ErrorKind};
 
 fn open(dir: &Path, state: StoreState) -> View {
@@ -622,12 +623,12 @@ fn entries_of_an_older_form_are_not_taken_for_none() {
 fn quarantine_keeps_the_newest_alone() {
     let scratch = tempfile::tempdir().unwrap();
     for number in 1..=2 {
-        let dir = next_directory(scratch.path()).unwrap();
+        let dir = next_directory(&SystemFiles, scratch.path()).unwrap();
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("db"), [number]).unwrap();
-        let after = next_directory(scratch.path()).unwrap();
+        let after = next_directory(&SystemFiles, scratch.path()).unwrap();
         assert_eq!(after, scratch.path().join("view-2"));
-        let aside = quarantine(&dir).unwrap();
+        let aside = quarantine(&SystemFiles, &dir).unwrap();
         assert_eq!(fs::read(aside.join("db")).unwrap(), [number]);
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
@@ -635,7 +636,7 @@ fn quarantine_keeps_the_newest_alone() {
     for name in ["view-3", "view-7", "view-9"] {
         fs::create_dir(scratch.path().join(name)).unwrap();
     }
-    remove_leftovers(scratch.path(), &keep).unwrap();
+    remove_leftovers(&SystemFiles, scratch.path(), &keep).unwrap();
     assert!(keep.exists() && fs::read_dir(scratch.path()).unwrap().count() == 2);
 }
 
@@ -667,8 +668,8 @@ fn goes_bad(name: &str) {
     assert!(refused > 0 && view.abandoned().is_some());
     assert!(view.verify().is_err());
     let StoreState::At { at, digest } = manifest.state() else { panic!("{manifest:?}") };
-    let aside = quarantine(&dir).unwrap();
-    let next = next_directory(scratch.path()).unwrap();
+    let aside = quarantine(&SystemFiles, &dir).unwrap();
+    let next = next_directory(&SystemFiles, scratch.path()).unwrap();
     let base = expected.iter().cloned().map(Ok);
     let (rebuilt, found) =
         rebuild(Some(&next), super::options(), at, base, &mut |_| ControlFlow::Continue(())).unwrap();
