@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::env::files::simulated::{Crash, Fault};
 use crate::error::{Error, ErrorKind};
+use crate::options::ViewKind;
 
 use super::disk::{self, Place, Tree};
 use super::oracle::{Bounds, Verdict, told};
-use super::workload::{Run, Step, plan};
+use super::workload::{Run, Step, plan, plan_of_blocks};
 use super::{processors, soak};
 
 const SEED: u64 = 611;
@@ -152,19 +153,30 @@ fn goes_on(run: &mut Run, step: &Step, error: &Error) -> Verdict<bool> {
     }
 }
 
-/// All calls, one after the other, for one kind of failure; how many there were and how many stopped the engine.
-fn every_call(steps: &[Step], fault: Fault) -> Verdict<(usize, usize)> {
+/// Calls one after the other, for one kind of failure, each with the view that `kind_of` names, or left out; how many there
+/// were and how many stopped the engine.
+fn every_call(
+    steps: &[Step],
+    fault: Fault,
+    kind_of: &(dyn Fn(usize) -> Option<ViewKind> + Sync),
+) -> Verdict<(usize, usize)> {
     let (next, stopped) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || -> Verdict<()> {
         let scratch = disk::scratch();
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             let files = disk::new_files(SEED + n as u64);
-            // sled takes its time, so it is under a sample of the failures only.
-            let sled = if soak() > 1 { n % 3 == 0 } else { n % 16 == 0 };
-            let place =
-                if sled { Place::sled(files, &scratch.path().join(n.to_string())) } else { Place::memory(files) };
-            match meet(place.segments_of(16 << 10), steps, fault, n as u64)? {
+            let root = scratch.path().join(n.to_string());
+            let place = match kind_of(n) {
+                None => continue,
+                Some(ViewKind::Memory) => Place::memory(files),
+                Some(ViewKind::Sled) => Place::sled(files, &root),
+            };
+            let met = meet(place.segments_of(16 << 10), steps, fault, n as u64)?;
+            if root.exists() {
+                std::fs::remove_dir_all(&root).unwrap();
+            }
+            match met {
                 Met::Nothing => return Ok(()),
                 Met::GoneOn => {}
                 Met::Stopped => drop(stopped.fetch_add(1, Ordering::Relaxed)),
@@ -185,9 +197,25 @@ fn every_call(steps: &[Step], fault: Fault) -> Verdict<(usize, usize)> {
 fn a_call_that_fails_loses_nothing_that_was_acknowledged() {
     let steps = plan(SEED, 120);
     for fault in Fault::ALL {
-        let met = every_call(&steps, fault);
+        // sled takes its time, so it is under a sample of the failures only.
+        let one_in = if soak() > 1 { 3 } else { 16 };
+        let kind_of = |n: usize| Some(if n.is_multiple_of(one_in) { ViewKind::Sled } else { ViewKind::Memory });
+        let met = every_call(&steps, fault, &kind_of);
         let (calls, stopped) = met.unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
         println!("seed={SEED} fault={fault:?} calls={calls} stopped_the_engine={stopped}");
         assert!(calls > 50 && stopped > 0, "the workload was not touched");
+    }
+}
+
+/// A view whose own files fail is given up and filled again, whichever call it was: its blocks, its names, sled's file.
+#[test]
+fn a_call_that_fails_under_the_view_costs_the_view_at_most() {
+    let steps = plan_of_blocks();
+    for fault in Fault::ALL {
+        let one_in = if soak() > 1 { 1 } else { 3 };
+        let met = every_call(&steps, fault, &|n| n.is_multiple_of(one_in).then_some(ViewKind::Sled));
+        let (calls, stopped) = met.unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
+        println!("seed={SEED} fault={fault:?} calls={calls} stopped_the_engine={stopped}");
+        assert!(calls > 30, "the workload was not touched");
     }
 }

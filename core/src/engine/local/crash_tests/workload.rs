@@ -72,7 +72,7 @@ pub fn plan(seed: u64, operations: usize) -> Vec<Step> {
 }
 
 /// Values that are a block each, and drains that take away so many of them that sled is told in parts: what the first part
-/// gives up is free while the checkpoint before still names it.
+/// gives up is free while the checkpoint before still names it. And views that take the place of others.
 pub fn plan_of_blocks() -> Vec<Step> {
     let put_one = |key: u32, byte: u8| put(&key.to_be_bytes(), &[byte; 2_500]);
     let record = |writes| Record { writes, ..Record::default() };
@@ -81,10 +81,11 @@ pub fn plan_of_blocks() -> Vec<Step> {
     let gone = (0..70).map(|key| Write::Delete { key: Bytes::copy_from_slice(&u32::to_be_bytes(key)) });
     let second = gone.chain((70..90).map(|key| put_one(key, 2))).collect();
     for writes in [first, second] {
-        steps.push(Step::Commit(writes.chunks(10).map(|writes| record(writes.to_vec())).collect()));
+        steps.push(Step::Commit(writes.chunks(5).map(|writes| record(writes.to_vec())).collect()));
         steps.push(Step::Checkpoint);
     }
-    steps.push(Step::Kill);
+    // The second one takes away what the first put aside.
+    steps.extend([Step::Rebuild, Step::Rebuild, Step::Restart, Step::Kill]);
     steps
 }
 

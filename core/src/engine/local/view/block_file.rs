@@ -2,7 +2,8 @@
 //!
 //! sled writes a leaf anew with every tenth change of it: what lies here instead is written once. Nothing is written over that
 //! may still be asked for: what sled names no more is free only when sled's own file says so durably, and when no reader
-//! is left that looked before. The file becomes shorter only when it is counted, with the first write after it was opened.
+//! is left that looked before. The file becomes shorter where what lies at its end is free: when it is counted, with the first
+//! write after it was opened, and when it would be shorter by a good part.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,10 @@ use crate::env::files::{File, Files};
 
 /// What is written at a time at most.
 const WRITE_BYTES: usize = 1 << 20;
+/// The file is cut while it is in use once so many bytes at its end are free, and more than one in so many of the others: what
+/// one drain gives up the next one takes again.
+const SPARE_BYTES: u64 = 64 << 20;
+const SPARE_SHARE: u64 = 4;
 
 /// The file, and which of it is in use.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ impl Durable {
 struct Space {
     /// None before the first write: reading needs none of it.
     extents: Option<Extents>,
+    /// How long the file is, or shorter where a write behind its end failed.
+    length: u64,
     /// What sled names no more since its last flush.
     resting: Vec<Extent>,
 }
@@ -91,7 +98,9 @@ impl BlockFile {
             )));
         }
         self.file.set_len(extents.end()).map_err(|error| cannot_write(&error))?;
-        self.space.lock().extents = Some(extents);
+        let mut space = self.space.lock();
+        space.length = extents.end();
+        space.extents = Some(extents);
         Ok(())
     }
 
@@ -108,6 +117,8 @@ impl BlockFile {
                 let length = u32::try_from(value.len()).expect("blocks and parts are short");
                 kept.push(extents.take(length));
             }
+            let end = extents.end();
+            space.length = space.length.max(end);
         }
         let mut in_order: Vec<_> = kept.iter().copied().zip(values).collect();
         in_order.sort_unstable_by_key(|(extent, _)| extent.at);
@@ -152,14 +163,23 @@ impl BlockFile {
 
     /// What was given up is free from now on: sled names nothing of it any more, durably, and no reader that looked before is
     /// left.
-    pub fn settle(&self, _: &Durable) {
+    ///
+    /// # Errors
+    /// [`Abandoned`] when the file cannot be cut.
+    pub fn settle(&self, _: &Durable) -> StoreResult<()> {
         let mut space = self.space.lock();
         let resting = std::mem::take(&mut space.resting);
-        if let Some(extents) = &mut space.extents {
-            for extent in resting {
-                extents.give(extent);
-            }
+        let Some(extents) = &mut space.extents else { return Ok(()) };
+        for extent in resting {
+            extents.give(extent);
         }
+        let end = extents.end();
+        let surplus = space.length.saturating_sub(end);
+        if surplus >= SPARE_BYTES && surplus > end / SPARE_SHARE {
+            self.file.set_len(end).map_err(|error| cannot_write(&error))?;
+            space.length = end;
+        }
+        Ok(())
     }
 }
 
@@ -204,7 +224,7 @@ mod tests {
         let kept = file.keep(&values).expect("there is room");
         // Holes here and there, which the next ones fill in another order.
         kept.iter().step_by(3).for_each(|extent| file.give_up(*extent));
-        file.settle(&durable());
+        file.settle(&durable()).expect("nothing is to be cut");
         let others: Vec<_> = values.iter().rev().step_by(2).cloned().collect();
         let more = file.keep(&others).expect("there is room");
         file.sync().expect("it can be synced");
@@ -224,9 +244,33 @@ mod tests {
         file.give_up(before);
         let next = file.keep(&[value(2, 100)]).expect("there is room")[0];
         assert_eq!(file.read(before), Ok(value(1, 100)));
-        file.settle(&durable());
+        file.settle(&durable()).expect("nothing is to be cut");
         let after = file.keep(&[value(3, 100)]).expect("there is room")[0];
         assert_eq!((after, file.read(next)), (before, Ok(value(2, 100))));
+    }
+
+    /// A collection that was dropped must not keep its room until the next start, and no drain may lose room that the next
+    /// one needs.
+    #[test]
+    fn a_file_whose_end_is_free_becomes_shorter() {
+        let (scratch, file) = file();
+        file.count(Vec::new(), &durable()).expect("nothing overlaps");
+        let length = || std::fs::metadata(path(scratch.path())).expect("it is there").len();
+        let values = vec![value(1, 60 << 10); 1_400];
+        let kept = file.keep(&values).expect("there is room");
+        let all = length();
+        kept[700..].iter().for_each(|extent| file.give_up(*extent));
+        file.settle(&durable()).expect("nothing is to be cut");
+        assert_eq!(length(), all, "some of it is needed soon");
+        kept[100..700].iter().for_each(|extent| file.give_up(*extent));
+        assert_eq!(length(), all, "readers may be there");
+        file.settle(&durable()).expect("it can be cut");
+        assert_eq!(length(), 100 * (60 << 10));
+        for extent in &kept[..100] {
+            assert_eq!(file.read(*extent), Ok(value(1, 60 << 10)));
+        }
+        let again = file.keep(&values[..3]).expect("there is room");
+        assert_eq!(file.read(again[2]), Ok(value(1, 60 << 10)));
     }
 
     /// What a crash left behind the last block that counts goes when the file is written again.

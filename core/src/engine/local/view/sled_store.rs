@@ -14,7 +14,7 @@
 //! - it panics, and a failed I/O thread lets callers wait for ever: `guarded`, and what failed is left alone
 //! - its lock outlives its handle: `close` waits for it, `open` tries again
 //! - dropping a handle panics when the last sync fails: only `close` drops one, on a thread of its own
-//! - it uses more memory than it is told: a small cache; its file shrinks only with a rebuild
+//! - it uses more memory than it is told: a small cache; its file shrinks only with a rebuild, so it holds little
 //! - snapshots are written at open only, so a long life means a slow open: the deadline grows with the file
 
 use std::fmt;
@@ -217,8 +217,7 @@ impl Ordered for SledStore {
             let durable = Durable::now(&*data, defect)?;
             // Whoever begins to read now finds nothing any more of what is about to be free.
             drop(shape.moving());
-            file.settle(&durable);
-            Ok(())
+            file.settle(&durable)
         })
     }
 
