@@ -252,6 +252,11 @@ export interface OpenOptions extends CallOptions {
   segmentBytes?: number | null
   /** The tail of the log may grow to this before it is merged. */
   mergeBytes?: number | null
+  /**
+   * The directory may lie on a network file system (NFS, SMB, AFS), although locks and syncs may not hold there: two
+   * machines could own it at once. Without it opening one is refused with `UnsupportedError`.
+   */
+  networkDisk?: boolean | null
 }
 
 /** How a database stands. */

@@ -44,7 +44,8 @@ impl Kappa {
     ///
     /// # Errors
     /// As [`Kappa::open`]; `Locked` with the owner's pid where [`Mode::Owner`](crate::Mode::Owner) was asked for and
-    /// another process owns the directory; `Unsupported` for a durability the engine does not give.
+    /// another process owns the directory; `Unsupported` for a durability the engine does not give, and for a directory on a
+    /// network file system unless [`Options::network_disk`] is set.
     pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
         let directory = directory.as_ref();
         let unusable = |error: std::io::Error| {
@@ -54,6 +55,13 @@ impl Kappa {
             error.with("directory", directory.display())
         };
         create_durably(&*env.files, directory).map_err(unusable)?;
+        if !options.network_disk
+            && let Some(kind) = env.files.network(directory).map_err(unusable)?
+        {
+            let what = "the data directory lies on a network file system, where locks and syncs may not hold; use a disk of this machine, or set network_disk";
+            let error = Error::new(ErrorKind::Unsupported, what).with("file_system", kind);
+            return Err(error.with("directory", directory.display()));
+        }
         let executor: Arc<dyn Executor> = {
             #[cfg(unix)]
             {

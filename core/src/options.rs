@@ -102,6 +102,9 @@ pub struct Options {
     pub segment_bytes: u64,
     /// The tail may grow to this, or to the size of the base, before it is merged.
     pub merge_bytes: u64,
+    /// The data directory may lie on a network file system (NFS, SMB, AFS), although locks and syncs may not hold there: two
+    /// machines could own it at once.
+    pub network_disk: bool,
 }
 
 impl Default for Options {
@@ -118,6 +121,7 @@ impl Default for Options {
             log_retention: Duration::from_hours(7 * 24),
             segment_bytes: 32 << 20,
             merge_bytes: 256 << 20,
+            network_disk: false,
         }
     }
 }

@@ -35,6 +35,9 @@ struct Arguments {
     /// The directory of the database; it is made if it is not there.
     #[arg(long, global = true, value_name = "DIR", default_value = "./kappa-data")]
     data: PathBuf,
+    /// The directory may lie on a network file system (NFS, SMB, AFS), although locks and syncs may not hold there.
+    #[arg(long, global = true)]
+    network_disk: bool,
     /// The port to listen on [default: `KAPPA_PORT`, then `PORT`, then 8080; 0 takes any that is free].
     #[arg(short, long, alias = "PORT", value_name = "PORT")]
     port: Option<u16>,
@@ -186,7 +189,7 @@ async fn listen(arguments: &Arguments, port: u16) -> Result<(), Failure> {
     })?;
     let address = listener.local_addr().map_err(Failure::runtime)?;
     let mut signals = Signals::new().map_err(Failure::runtime)?;
-    let kappa = unless_asked_to_stop(&mut signals, open(&arguments.data)).await?;
+    let kappa = unless_asked_to_stop(&mut signals, open(arguments)).await?;
     say(&greeting(&format!("http://{address}"), &arguments.data));
     options.max_connections = descriptors::connections(options.max_connections, descriptors::raise_limit());
     serve(kappa.clone(), options, listener, signals.stop()).await.map_err(Failure::runtime)?;
@@ -201,7 +204,7 @@ async fn work(arguments: &Arguments, worker: &WorkerArguments) -> Result<(), Fai
     let (kappa, place) = if let Some(url) = &worker.url {
         (Kappa::connect(url, worker.token.as_deref()).map_err(Failure::usage)?, url.clone())
     } else {
-        let kappa = unless_asked_to_stop(&mut signals, open(&arguments.data)).await?;
+        let kappa = unless_asked_to_stop(&mut signals, open(arguments)).await?;
         (kappa, arguments.data.display().to_string())
     };
     let queues = worker.queues();
@@ -234,10 +237,11 @@ async fn unless_asked_to_stop<T>(
     }
 }
 
-async fn open(data: &Path) -> Result<Kappa, Failure> {
-    let (data, shown) = (data.to_owned(), data);
+async fn open(arguments: &Arguments) -> Result<Kappa, Failure> {
+    let (data, shown) = (arguments.data.clone(), &arguments.data);
+    let options = Options { network_disk: arguments.network_disk, ..Options::default() };
     let opening = move || {
-        Kappa::open_with(&data, &Options::default(), &Env::default())
+        Kappa::open_with(&data, &options, &Env::default())
             .map_err(|error| Failure::runtime(format!("cannot open {}: {error}", data.display())))
     };
     let what = format!("opening {}", shown.display());

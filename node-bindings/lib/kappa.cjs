@@ -13,7 +13,7 @@ const { Worker } = require('./worker.cjs')
 
 const OPEN_OPTIONS = [
   'mode', 'durability', 'view', 'intakeBytes', 'deadline', 'memtableBytes', 'cacheBytes', 'logRetentionBytes', 'logRetention',
-  'segmentBytes', 'mergeBytes',
+  'segmentBytes', 'mergeBytes', 'networkDisk',
 ]
 const CONNECT_OPTIONS = ['deadline']
 const OWN_OPTIONS = ['numbers', 'signal']

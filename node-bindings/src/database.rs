@@ -103,6 +103,7 @@ struct OpenOptions {
     log_retention: u64,
     segment_bytes: u64,
     merge_bytes: u64,
+    network_disk: bool,
 }
 
 impl Default for OpenOptions {
@@ -121,6 +122,7 @@ impl Default for OpenOptions {
             log_retention: millis(options.log_retention),
             segment_bytes: options.segment_bytes,
             merge_bytes: options.merge_bytes,
+            network_disk: options.network_disk,
         }
     }
 }
@@ -140,6 +142,7 @@ impl OpenOptions {
             log_retention: Duration::from_millis(given.log_retention),
             segment_bytes: given.segment_bytes,
             merge_bytes: given.merge_bytes,
+            network_disk: given.network_disk,
         })
     }
 }

@@ -296,10 +296,12 @@ test('options that contradict what can be done are refused at open', async (t) =
     [{ cacheBytes: 1.5 }, 'invalid_input'],
     [{ cacheBites: 1 }, 'invalid_input'],
     [{ numbers: 'some' }, 'invalid_input'],
+    [{ networkDisk: 'yes' }, 'invalid_input'],
   ]) {
     const error = await failure(() => Kappa.open(path, options))
     assert.equal(error.code, code, JSON.stringify(options))
   }
+  await (await Kappa.open(path, { networkDisk: true })).close()
   assert.equal((await failure(() => Kappa.open(7))).code, 'invalid_input')
   assert.equal((await failure(() => Kappa.open('/dev/null/x'))).code, 'unavailable')
 })

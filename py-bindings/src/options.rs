@@ -28,6 +28,7 @@ pub fn options(given: &Bound<'_, PyDict>) -> Result<(Options, Reader)> {
             "log_retention_bytes" => options.log_retention_bytes = number("log_retention_bytes", &value)?,
             "segment_bytes" => options.segment_bytes = number("segment_bytes", &value)?,
             "merge_bytes" => options.merge_bytes = number("merge_bytes", &value)?,
+            "network_disk" => options.network_disk = flag("network_disk", &value)?,
             other => return Err(Error::invalid("there is no such option").with("option", other)),
         }
     }

@@ -58,7 +58,7 @@ def test_opening_by_await_and_by_async_with(tmp_path: Path, run: Any) -> None:
             assert await db.check() == []
         with pytest.raises(kappa_core.ClosedError):
             await db.products.count()
-        async with aio.open(tmp_path / "data", durability="written") as again:
+        async with aio.open(tmp_path / "data", durability="written", network_disk=True) as again:
             assert (await again.info())["durability"] == "written"
 
     run(steps())

@@ -228,6 +228,7 @@ ARGUMENTS: dict[str, Callable[[kappa_core.Kappa], Any]] = {
     "a number as path": lambda db: kappa_core.open(5),  # type: ignore[arg-type]
     "a durability that is none": lambda db: kappa_core.open("x", durability="maybe"),  # type: ignore[arg-type]
     "a mode that is none": lambda db: kappa_core.open("x", mode="boss"),  # type: ignore[arg-type]
+    "a network disk that is neither yes nor no": lambda db: kappa_core.open("x", network_disk="yes"),  # type: ignore[arg-type]
     "a view that is none": lambda db: kappa_core.open("x", view="paper"),  # type: ignore[arg-type]
     "a number as decimals": lambda db: kappa_core.open("x", decimals=1),  # type: ignore[arg-type]
     "a negative deadline": lambda db: kappa_core.in_memory(deadline=-1),

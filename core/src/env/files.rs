@@ -1,6 +1,7 @@
 //! Files, as the log sees them: real ones, and for tests simulated ones that crash.
 #![expect(clippy::missing_errors_doc, reason = "every call answers what the operating system said")]
 
+mod network;
 #[cfg(test)]
 pub mod simulated;
 mod write_back;
@@ -54,6 +55,11 @@ pub trait Files: Send + Sync + fmt::Debug {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// How much room is left.
     fn space(&self, dir: &Path) -> io::Result<Space>;
+    /// The kind of network file system that holds a directory, `nfs` say; none where it lies on a disk of this machine, or
+    /// where that cannot be told.
+    fn network(&self, _dir: &Path) -> io::Result<Option<&'static str>> {
+        Ok(None)
+    }
 }
 
 /// One open file. All calls name their position, so that threads can share a handle.
@@ -129,6 +135,10 @@ impl Files for SystemFiles {
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
             total: disk.f_blocks.saturating_mul(disk.f_frsize),
         })
+    }
+
+    fn network(&self, dir: &Path) -> io::Result<Option<&'static str>> {
+        network::kind_of(dir)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Files of a process that can end: from then on nothing reaches the disk any more, as after a crash.
+//! Files of a process that can end: from then on nothing reaches the disk any more, as after a crash. And files that another
+//! machine has.
 
 use std::io;
 use std::path::Path;
@@ -9,16 +10,24 @@ use kappa_core::env::files::{File, Files, OpenMode, Space, SystemFiles};
 
 /// The system's files until [`EndingFiles::end`].
 #[derive(Clone, Debug, Default)]
-pub struct EndingFiles(Arc<AtomicBool>);
+pub struct EndingFiles {
+    ended: Arc<AtomicBool>,
+    network: Option<&'static str>,
+}
 
 impl EndingFiles {
+    /// Files on a network file system of this kind, as far as anybody asks.
+    pub fn on_network(kind: &'static str) -> Self {
+        Self { network: Some(kind), ..Self::default() }
+    }
+
     /// Every write, rename, removal and sync fails from now on.
     pub fn end(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.ended.store(true, Ordering::SeqCst);
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::SeqCst) { Err(io::Error::other("the process has ended")) } else { Ok(()) }
+        if self.ended.load(Ordering::SeqCst) { Err(io::Error::other("the process has ended")) } else { Ok(()) }
     }
 }
 
@@ -60,6 +69,10 @@ impl Files for EndingFiles {
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
         SystemFiles.space(dir)
+    }
+
+    fn network(&self, _dir: &Path) -> io::Result<Option<&'static str>> {
+        Ok(self.network)
     }
 }
 

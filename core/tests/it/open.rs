@@ -2,18 +2,25 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use kappa_core::env::Env;
 use kappa_core::{Durability, Error, ErrorKind, Kappa, Mode, Options};
 use serde_json::json;
 
 use crate::database::{self, open, small, things};
+use crate::ending::EndingFiles;
 use crate::worker::{Line, Orders, read_line};
 
 /// A refusal of this kind, in one line that a person can act on and that says all of `words`.
 fn refused(directory: &Path, kind: ErrorKind, words: &[&str]) -> Error {
     // Alone: otherwise it would share with the process that has the directory.
     let options = Options { mode: Mode::Owner, ..small() };
-    let error = Kappa::open_with(directory, &options, &kappa_core::env::Env::default()).expect_err("it must not open");
+    refused_by(Kappa::open_with(directory, &options, &Env::default()), kind, words)
+}
+
+fn refused_by(opened: Result<Kappa, Error>, kind: ErrorKind, words: &[&str]) -> Error {
+    let error = opened.expect_err("it must not open");
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
     assert!(!text.contains(['\n', '{', '}']), "not a sentence: {text}");
@@ -79,6 +86,23 @@ fn what_is_no_usable_directory_is_refused() {
     // Nobody makes files here, not even a superuser, for whom a directory's mode is no obstacle.
     refused(Path::new("/proc/self"), ErrorKind::Unavailable, &["LOCK"]);
     refused(Path::new("/proc/self/kappa"), ErrorKind::Unavailable, &["/proc/self/kappa"]);
+}
+
+/// Two machines that share a directory could each own it, and none of them would notice; whoever knows better says so.
+#[test]
+fn a_network_file_system_is_refused_unless_it_is_asked_for() {
+    let place = tempfile::tempdir().unwrap();
+    let env = Env { files: Arc::new(EndingFiles::on_network("nfs")), ..Env::default() };
+    let words = ["network file system", "file_system=nfs", "set network_disk", "directory="];
+    for mode in [Mode::Auto, Mode::Owner, Mode::Client] {
+        let options = Options { mode, ..small() };
+        refused_by(Kappa::open_with(place.path(), &options, &env), ErrorKind::Unsupported, &words);
+    }
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "a refusal leaves nothing behind");
+    let kappa = Kappa::open_with(place.path(), &Options { network_disk: true, ..small() }, &env).unwrap();
+    things(&kappa).create(json!({"id": "a"})).wait().unwrap();
+    kappa.close().unwrap();
+    assert_eq!(things_count(&open(place.path(), &small())), 1);
 }
 
 /// An older build that reads a newer directory as its own would destroy it.
@@ -197,7 +221,7 @@ fn opening_and_closing_again_and_again_keeps_everything() {
 fn a_durability_that_one_directory_cannot_give_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let replicated = Options { durability: Durability::Replicated, ..small() };
-    let error = Kappa::open_with(place.path(), &replicated, &kappa_core::env::Env::default()).unwrap_err();
+    let error = Kappa::open_with(place.path(), &replicated, &Env::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.to_string().contains("durability=replicated"), "{error}");
     for durability in [Durability::Written, Durability::Synced] {

@@ -118,6 +118,7 @@ def open(
     log_retention: Duration | None = None,
     segment_bytes: int | None = None,
     merge_bytes: int | None = None,
+    network_disk: bool = False,
 ) -> Kappa:
     """Opens the database in the directory ``path``, made if it is not there; many processes may open it at once.
 
@@ -128,7 +129,9 @@ def open(
     decimals: read numbers with a fraction as ``Decimal`` with all digits, and accept ``Decimal``.
     deadline: how long a write waits for room before it raises ``OverloadedError``, and any call for another process that
     owns the directory before it raises ``UnavailableError`` or, where it wrote, ``AmbiguousError``; 10 s.
-    The others bound memory and disk; 16 MiB of writes may wait, and two memtables have 48 MiB each and a cache 32.
+    network_disk: the directory may lie on a network file system (NFS, SMB, AFS), although locks and syncs may not hold there:
+    two machines could own it at once; without it opening one raises ``UnsupportedError``.
+    The others bound memory and disk; 16 MiB of writes may wait, and two memtables have 48 MiB each and a cache 64.
 
     Raises ``LockedError`` when another process owns it and this one must, and ``DamagedError`` naming file and offset.
     """

@@ -139,6 +139,7 @@ def open(
     log_retention: Duration | None = None,
     segment_bytes: int | None = None,
     merge_bytes: int | None = None,
+    network_disk: bool = False,
 ) -> Opening:
     """Opens the database in the directory ``path``; see :func:`kappa_core.open`."""
     options = named(locals())
