@@ -51,6 +51,10 @@ impl Files for CountingFiles {
         SystemFiles.remove_file(path)
     }
 
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        SystemFiles.remove_dir_all(dir)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         SystemFiles.sync_dir(dir)
     }

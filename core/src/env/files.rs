@@ -1,4 +1,4 @@
-//! Files, as the log sees them: real ones, and for tests simulated ones that crash.
+//! Files, as the log and the view see them: real ones, and for tests simulated ones that crash.
 #![expect(clippy::missing_errors_doc, reason = "every call answers what the operating system said")]
 
 mod network;
@@ -249,6 +249,7 @@ mod tests {
         files.remove_dir_all(&to).expect("a removal");
         let gone = files.remove_dir_all(&to).expect_err("it is gone");
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        assert_eq!(files.sync_dir(&to).expect_err("it is gone").kind(), io::ErrorKind::NotFound);
         assert_eq!(files.list(above).expect("names"), ["b", "from"]);
         assert_eq!(moved.len().expect("an open handle goes on"), 5);
     }

@@ -309,22 +309,25 @@ impl Files for SimulatedFiles {
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut world = self.0.lock();
-        world.meet(Call::Name)?;
+        world.meet(Call::Ask)?;
         if world.state.names.get(dir) != Some(&Entry::Dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let inside: Vec<_> = world.state.inside(dir).cloned().collect();
         // What lies deepest comes last in their order.
-        for path in inside.into_iter().rev() {
+        for path in inside.into_iter().rev().chain([dir.to_path_buf()]) {
+            world.meet(Call::Name)?;
             world.perform(Operation::Name(Naming::Remove(path)));
         }
-        world.perform(Operation::Name(Naming::Remove(dir.to_path_buf())));
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut world = self.0.lock();
         world.meet(Call::Sync)?;
+        if dir.parent().is_some() && world.state.names.get(dir) != Some(&Entry::Dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         world.perform(Operation::SyncDir(dir.to_path_buf()));
         Ok(())
     }

@@ -34,33 +34,33 @@ pub type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// What sled had on disk at some moment.
 #[derive(Clone, Debug)]
-pub struct Copy {
+pub struct SledCopy {
     /// So many operations of the simulated disk were done.
     pub at: usize,
     /// What was going to be the next one.
-    pub before: Moment,
+    pub before: Next,
     /// sled's directories.
     pub tree: Arc<Tree>,
 }
 
-/// A moment at which sled's directory is looked at. It writes between two of them only.
+/// What comes next where sled's directory is looked at. It writes between two such moments only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum Next {
     /// sled's file is synced.
     Sync,
-    /// Some name is given or taken away: that of a view, or MANIFEST says something else about it.
+    /// Some name is given, taken away or synced: that of a view, or MANIFEST says something else about it.
     Naming,
-    /// Something is done to the blocks.
+    /// Something is done to the blocks, or sled's file was to be synced and was not.
     Blocks,
 }
 
 /// What sled had on disk, one moment after the other.
-pub type Copies = Arc<Mutex<Vec<Copy>>>;
+pub type Copies = Arc<Mutex<Vec<SledCopy>>>;
 
 /// A place that can be opened, and opened again after a crash.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The log's files.
+    /// The log's files, the view's blocks, and all names.
     pub files: SimulatedFiles,
     /// What the view keeps its keys in.
     pub kind: ViewKind,
@@ -132,6 +132,13 @@ impl Place {
         self.with_files(self.files.crash(crash)).of_the_same_boot(same_boot)
     }
 
+    /// What sled had when its file was last synced; only of a place that is watched.
+    pub fn synced_view_files(&self) -> Option<Tree> {
+        let copies = self.copies.as_ref()?.lock();
+        let synced = copies.iter().rfind(|copy| copy.before == Next::Sync);
+        Some(synced.map_or_else(Tree::new, |copy| (*copy.tree).clone()))
+    }
+
     /// What the view has in its real directory by now, as the end of the process would leave it; none of one in memory.
     pub fn view_files(&self) -> Option<Tree> {
         (self.kind == ViewKind::Sled).then(|| copy(&self.root.join(PARTITION)))
@@ -142,12 +149,13 @@ impl Place {
         let directory = self.root.join(PARTITION);
         fs::remove_dir_all(&directory).unwrap();
         fs::create_dir_all(&directory).unwrap();
-        let mut is_named = BTreeMap::new();
+        let mut named = BTreeMap::new();
         for (name, content) in tree {
             let view = name.iter().next().expect("a name in the directory").to_str().unwrap();
-            let is_named = is_named.entry(view).or_insert_with(|| self.files.exists(&simulated(view)).unwrap());
+            let exists = |name: &Path| self.files.exists(&simulated("").join(name)).unwrap();
+            let is_named = *named.entry(view).or_insert_with(|| exists(Path::new(view)));
             match content {
-                _ if !*is_named => {}
+                _ if !is_named || name.ends_with("db") && !exists(name) => {}
                 None => fs::create_dir_all(directory.join(name)).unwrap(),
                 Some(content) => fs::write(directory.join(name), content).unwrap(),
             }
@@ -191,6 +199,7 @@ impl Place {
             memtable_bytes: self.memtable_bytes,
             cache_bytes: 64 << 10,
             sled_cache_bytes: 1 << 20,
+            cut_from_bytes: 16 << 10,
             snapshot_wait: Duration::from_millis(1),
             defect: planted::of_view().into(),
             ..ViewOptions::default()
@@ -273,12 +282,12 @@ impl Disk {
         }
     }
 
-    fn note(&self, before: Moment) {
+    fn note(&self, before: Next) {
         let Some(copies) = &self.copies else { return };
         let (at, tree) = (self.files.operations(), copy(&self.root.join(PARTITION)));
         let mut copies = copies.lock();
         let same = copies.last().filter(|last| *last.tree == tree).map(|last| Arc::clone(&last.tree));
-        copies.push(Copy { at, before, tree: same.unwrap_or_else(|| Arc::new(tree)) });
+        copies.push(SledCopy { at, before, tree: same.unwrap_or_else(|| Arc::new(tree)) });
     }
 
     /// A file that is looked at before it is changed, and for sled's what is in it.
@@ -291,15 +300,28 @@ impl Disk {
         };
         Ok(Arc::new(ViewFile { file, real, disk: self.clone() }))
     }
+
+    /// What was going to be synced was not.
+    fn not_synced(&self) {
+        if let Some(copies) = &self.copies
+            && let Some(last) = copies.lock().last_mut()
+        {
+            last.before = Next::Blocks;
+        }
+    }
 }
 
 impl Files for Disk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.note(Next::Naming);
         self.files.create_dir_all(&self.place(dir))?;
         if self.is_sled { fs::create_dir_all(dir) } else { Ok(()) }
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        if mode == OpenMode::CreateNew {
+            self.note(Next::Naming);
+        }
         let file = self.files.open(&self.place(path), mode)?;
         if self.is_sled { self.of_view(path, file) } else { Ok(file) }
     }
@@ -314,7 +336,7 @@ impl Files for Disk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.note(Moment::Naming);
+        self.note(Next::Naming);
         self.files.rename(&self.place(from), &self.place(to))?;
         if self.is_sled && from.is_dir() { fs::rename(from, to) } else { Ok(()) }
     }
@@ -324,12 +346,13 @@ impl Files for Disk {
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.note(Moment::Naming);
+        self.note(Next::Naming);
         self.files.remove_dir_all(&self.place(dir))?;
         if self.is_sled && dir.is_dir() { fs::remove_dir_all(dir) } else { Ok(()) }
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.note(Next::Naming);
         self.files.sync_dir(&self.place(dir))
     }
 
@@ -348,21 +371,22 @@ struct ViewFile {
 
 impl ViewFile {
     fn note(&self) {
-        self.disk.note(if self.real.is_some() { Moment::Sync } else { Moment::Blocks });
+        self.disk.note(Next::Blocks);
     }
 }
 
 impl File for ViewFile {
     fn len(&self) -> io::Result<u64> {
         match &self.real {
-            Some(real) => Ok(real.metadata()?.len()),
+            // The simulated call may be one that fails.
+            Some(real) => self.file.len().and_then(|_| Ok(real.metadata()?.len())),
             None => self.file.len(),
         }
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         match &self.real {
-            Some(real) => real.read_exact_at(buffer, position),
+            Some(real) => self.file.len().and_then(|_| real.read_exact_at(buffer, position)),
             None => self.file.read_at(buffer, position),
         }
     }
@@ -383,12 +407,15 @@ impl File for ViewFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.note();
-        self.file.sync_data()
+        if self.real.is_none() {
+            self.note();
+            return self.file.sync_data();
+        }
+        self.disk.note(Next::Sync);
+        self.file.sync_data().inspect_err(|_| self.disk.not_synced())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.note();
-        self.file.sync_all()
+        self.sync_data()
     }
 }

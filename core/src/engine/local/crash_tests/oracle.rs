@@ -46,6 +46,13 @@ pub struct Survived {
     pub rebuilt: Option<String>,
 }
 
+impl Survived {
+    /// What a view that was sound is held to.
+    pub fn keeps_the_view(self) -> Verdict<()> {
+        self.rebuilt.map_or(Ok(()), |reason| Err(format!("a sound view was given up: {reason}")))
+    }
+}
+
 impl Oracle {
     /// How many operations were begun.
     pub fn len(&self) -> usize {
@@ -143,14 +150,14 @@ impl Oracle {
         let first = survived.operations;
         // Whatever was shown once must be there for good.
         let place = place.after(Crash::Lost);
-        self.opened(&place, Bounds { least: first, most: first })?;
+        self.opened(&place, Bounds { least: first, most: first })?.keeps_the_view()?;
         let mut longer = self.clone();
         longer.forget_behind(first);
         let (engine, _) = place.after(Crash::Lost).open_settled()?;
         longer.go_on(&engine.1, self.sequences[..bounds.most].last().copied().unwrap_or_default())?;
         let place = engine.0.after(Crash::Lost);
         drop(engine);
-        longer.opened(&place, Bounds { least: longer.len(), most: longer.len() })?;
+        longer.opened(&place, Bounds { least: longer.len(), most: longer.len() })?.keeps_the_view()?;
         Ok(survived)
     }
 

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::env::files::simulated::{Crash, Replay, SimulatedFiles};
 
-use super::disk::{self, Copy, Moment, PARTITION, Place, Tree};
+use super::disk::{self, Next, PARTITION, Place, SledCopy, Tree};
 use super::oracle::{Bounds, Oracle, Verdict};
 use super::workload::{Run, Step, bounds_at, plan, plan_of_blocks};
 use super::{processors, soak};
@@ -23,8 +23,8 @@ const SMALL_SEGMENT: u32 = 16 << 10;
 /// What sled's directory holds when the engine starts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SledState {
-    /// What was synced at the last checkpoint.
-    AsAtCheckpoint,
+    /// What was synced last.
+    AsSynced,
     /// All that was written.
     AsWritten,
     /// Of what was written since, a part; of what was synced, all.
@@ -38,18 +38,18 @@ pub enum SledState {
 /// One state to look at.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
-    /// What happened to the log's files.
+    /// What happened to the log's files, the view's blocks, and all names.
     pub crash: Crash,
     /// What happened to sled's; none looks with a view in memory.
     pub sled: Option<SledState>,
 }
 
 impl State {
-    /// Whether nothing happened that a view must not get over: all that was synced is there, or all that was written.
+    /// Whether the view has to come through: all of sled's that was synced is there, or all that it wrote.
     fn keeps_the_view(self) -> bool {
         match self.sled {
-            Some(SledState::AsAtCheckpoint) => self.crash != Crash::Killed,
-            Some(SledState::AsWritten) => self.crash == Crash::Killed,
+            Some(SledState::AsSynced) => self.crash != Crash::Killed,
+            Some(SledState::AsWritten) => true,
             _ => false,
         }
     }
@@ -74,7 +74,7 @@ pub struct Trace {
     /// The disk at the end, with its history.
     pub files: SimulatedFiles,
     /// sled's directory at the moments at which it could have changed.
-    pub copies: Vec<Copy>,
+    pub copies: Vec<SledCopy>,
 }
 
 impl Trace {
@@ -85,7 +85,7 @@ impl Trace {
         let mut trace = Self::in_place(place, steps);
         trace.copies = std::mem::take(&mut *copies.lock());
         let tree = Arc::new(disk::copy(&scratch.path().join(PARTITION)));
-        trace.copies.push(Copy { at: usize::MAX, before: Moment::Naming, tree });
+        trace.copies.push(SledCopy { at: usize::MAX, before: Next::Naming, tree });
         trace
     }
 
@@ -104,6 +104,25 @@ impl Trace {
         Self { oracle, moments, files: place.files, copies: Vec::new() }
     }
 
+    /// What the next process does where this one was killed after `at` operations of the disk, up to the end of the drain that
+    /// it repeats.
+    pub fn recovery(&self, at: usize) -> Verdict<Self> {
+        let mut replay = self.files.replay();
+        while replay.done() < at && replay.advance() {}
+        let scratch = disk::scratch();
+        let place = Place::sled(replay.crash(Crash::Killed), scratch.path()).of_the_same_boot(true);
+        place.put_back(&self.sled_at(at, SledState::AsWritten));
+        let tree = Arc::new(self.sled_at(at, SledState::AsSynced));
+        let (place, copies) = place.watched();
+        drop(place.open_settled()?);
+        let mut copies = std::mem::take(&mut *copies.lock());
+        copies.insert(0, SledCopy { at: 0, before: Next::Sync, tree });
+        let tree = Arc::new(disk::copy(&scratch.path().join(PARTITION)));
+        copies.push(SledCopy { at: usize::MAX, before: Next::Naming, tree });
+        let moments = vec![(1, bounds_at(&self.moments, at))];
+        Ok(Self { oracle: self.oracle.clone(), moments, files: place.files, copies })
+    }
+
     /// How many operations the disk saw before anything was promised.
     fn start(&self) -> usize {
         self.moments[0].0
@@ -113,10 +132,10 @@ impl Trace {
     fn sled_at(&self, operations: usize, state: SledState) -> Tree {
         let next = self.copies.partition_point(|copy| copy.at < operations);
         let (written, nothing) = (&*self.copies[next].tree, Tree::new());
-        let synced = self.copies[..next].iter().rfind(|copy| copy.before == Moment::Sync);
+        let synced = self.copies[..next].iter().rfind(|copy| copy.before == Next::Sync);
         let synced = synced.map_or(&nothing, |copy| &*copy.tree);
         match state {
-            SledState::AsAtCheckpoint => synced.clone(),
+            SledState::AsSynced => synced.clone(),
             SledState::AsWritten => written.clone(),
             SledState::Torn(seed) => torn(synced, written, seed),
             SledState::Holes(seed) => torn(&nothing, written, seed),
@@ -138,10 +157,9 @@ impl Trace {
                 place.of_the_same_boot(state.crash == Crash::Killed)
             }
         };
-        let verdict = self.oracle.survives(&place, bounds).and_then(|survived| match survived.rebuilt {
-            Some(reason) if state.keeps_the_view() => Err(format!("a sound view was given up: {reason}")),
-            _ => Ok(()),
-        });
+        let verdict = self.oracle.survives(&place, bounds);
+        let verdict =
+            verdict.and_then(|survived| if state.keeps_the_view() { survived.keeps_the_view() } else { Ok(()) });
         if state.sled.is_some() {
             std::fs::remove_dir_all(scratch.join(format!("{}", replay.done()))).unwrap();
         }
@@ -217,7 +235,7 @@ fn torn(old: &Tree, new: &Tree, seed: u64) -> Tree {
 pub fn sled_state(number: usize) -> SledState {
     let seed = SEED + number as u64;
     match number % 5 {
-        0 => SledState::AsAtCheckpoint,
+        0 => SledState::AsSynced,
         1 => SledState::AsWritten,
         2 => SledState::Torn(seed),
         3 => SledState::Holes(seed),
@@ -227,8 +245,8 @@ pub fn sled_state(number: usize) -> SledState {
 
 /// What the crash after operation `at` of the disk leaves: each operation with all unsynced writes lost and with
 /// some of them torn, once with a view in memory and once with sled's directory in one state after another; and
-/// with all states of it just before and behind what is done to MANIFEST, to the view's names and to sled's file, and with
-/// that of the checkpoint for what is done to its blocks.
+/// with all states of it just before MANIFEST, a name or sled's file changes, and those that a view must come through just
+/// before and behind whatever is done to it.
 fn states_at(trace: &Trace, at: usize) -> Vec<State> {
     let torn = |number: usize| Crash::Torn(SEED * 1_000_000 + (at * 100 + number) as u64);
     let crashes = if at.is_multiple_of(2) { [Crash::Lost, torn(0)] } else { [torn(0), Crash::Lost] };
@@ -236,16 +254,16 @@ fn states_at(trace: &Trace, at: usize) -> Vec<State> {
         vec![State { crash: crashes[0], sled: None }, State { crash: crashes[1], sled: Some(sled_state(at)) }];
     if at.is_multiple_of(8) {
         states.push(State { crash: Crash::Killed, sled: None });
+    }
+    let near: Vec<_> =
+        trace.copies.iter().filter(|copy| at.checked_sub(copy.at).is_some_and(|since| since < 2)).collect();
+    if !near.is_empty() || at.is_multiple_of(8) {
         states.push(State { crash: Crash::Killed, sled: Some(SledState::AsWritten) });
     }
-    let news = trace.copies.iter().filter(|copy| at.checked_sub(copy.at).is_some_and(|since| since < 2));
-    let news: Vec<_> = news.map(|copy| copy.before).collect();
+    let before_naming = near.iter().any(|copy| copy.at == at && copy.before != Next::Blocks);
     for number in 0..5 {
-        let sled = sled_state(number);
-        let tells = match sled {
-            SledState::AsAtCheckpoint => !news.is_empty(),
-            _ => news.iter().any(|before| *before != Moment::Blocks),
-        };
+        let sled = sled_state(5 * at + number);
+        let tells = if sled == SledState::AsSynced { !near.is_empty() } else { before_naming };
         let sled = Some(sled);
         if tells || soak() > 1 {
             states.push(State { crash: torn(number), sled });
@@ -278,8 +296,33 @@ fn every_crash_among_blocks_that_are_used_again_leaves_every_operation_whole() {
     let seen = trace.walk(processors(), &|at| states_at(&trace, at));
     let seen = seen.unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
     println!("seed={SEED} disk_operations={} states={}", trace.files.operations(), seen.memory + seen.sled);
-    let blocks = trace.copies.iter().filter(|copy| copy.before == Moment::Blocks).count();
+    let blocks = trace.copies.iter().filter(|copy| copy.before == Next::Blocks).count();
     assert!(blocks > 20, "blocks={blocks}");
+}
+
+/// The second crash comes while a view is brought up that a kill has left in the middle of a drain: sled's file has more in it
+/// than was synced, and what that gave up must not be written over yet.
+#[test]
+fn every_crash_inside_the_recovery_of_a_drain_keeps_the_view() {
+    let trace = Trace::of(SEED, &plan_of_blocks());
+    let seen = recoveries(&trace, if soak() > 1 { 1 } else { 3 }, processors());
+    let (recoveries, seen) = seen.unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
+    println!("seed={SEED} recoveries={recoveries} states={seen}");
+    assert!(recoveries > 5 && seen > 10 * recoveries);
+}
+
+/// Kills the process at one in `one_in` moments of the drains of `trace`, and cuts the power at each operation of what the
+/// next one does; how many were killed, and how many states were looked at.
+pub fn recoveries(trace: &Trace, one_in: usize, threads: usize) -> Verdict<(usize, usize)> {
+    let drains = trace.copies.iter().filter(|copy| copy.before != Next::Naming && copy.at > trace.start());
+    let (mut recoveries, mut seen) = (0, 0);
+    for at in drains.map(|copy| copy.at).step_by(one_in) {
+        let lost = |_| vec![State { crash: Crash::Lost, sled: Some(SledState::AsSynced) }];
+        let states = trace.recovery(at).and_then(|recovery| recovery.walk(threads, &lost));
+        seen += states.map_err(|broken| format!("{broken}; killed={at}"))?.sled;
+        recoveries += 1;
+    }
+    Ok((recoveries, seen))
 }
 
 /// A second crash comes while the first one is being recovered from: what a recovery has half repaired must

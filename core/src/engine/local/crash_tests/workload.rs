@@ -80,7 +80,9 @@ pub fn plan_of_blocks() -> Vec<Step> {
     let first: Vec<_> = (0..90).map(|key| put_one(key, 1)).collect();
     let gone = (0..70).map(|key| Write::Delete { key: Bytes::copy_from_slice(&u32::to_be_bytes(key)) });
     let second = gone.chain((70..90).map(|key| put_one(key, 2))).collect();
-    for writes in [first, second] {
+    // Goes into what the second gave up: nothing is left at the end of the file, and it is cut.
+    let third = (70..90).map(|key| put_one(key, 3)).collect();
+    for writes in [first, second, third] {
         steps.push(Step::Commit(writes.chunks(5).map(|writes| record(writes.to_vec())).collect()));
         steps.push(Step::Checkpoint);
     }

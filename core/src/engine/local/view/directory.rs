@@ -46,12 +46,12 @@ pub fn open_or_make(files: &dyn Files, path: &Path) -> io::Result<Arc<dyn File>>
 
 /// Makes the names in `dir`, and `dir` itself, durable: sled syncs no directory.
 pub fn sync_names(files: &dyn Files, dir: &Path, defect: Defect) -> io::Result<()> {
+    if defect.is(Planted::NamesNotSynced) {
+        return Ok(());
+    }
     let conf = dir.join("conf");
     if conf.exists() {
         fs::File::open(conf)?.sync_all()?;
-    }
-    if defect.is(Planted::NamesNotSynced) {
-        return Ok(());
     }
     files.sync_dir(dir)?;
     match dir.parent() {
@@ -60,15 +60,19 @@ pub fn sync_names(files: &dyn Files, dir: &Path, defect: Defect) -> io::Result<(
     }
 }
 
-/// Waits until nobody holds sled's lock in `dir`, a bounded time; whether it is free.
-pub fn wait_for_lock(dir: &Path) -> bool {
-    let Ok(data) = fs::File::open(data_file(dir)) else { return false };
+/// sled's file, to ask whether it still locks it: opened while it surely is the one that sled has.
+pub fn locked_file(dir: &Path) -> io::Result<fs::File> {
+    fs::File::options().read(true).write(true).open(data_file(dir))
+}
+
+/// Waits until nobody holds sled's lock on `data`, a bounded time; whether it is free.
+pub fn wait_for_lock(data: &fs::File) -> bool {
     (0..LOCK_ATTEMPTS).any(|attempt| {
         if attempt > 0 {
             pause();
         }
-        flock(&data, FlockOperation::NonBlockingLockExclusive)
-            .is_ok_and(|()| flock(&data, FlockOperation::Unlock).is_ok())
+        flock(data, FlockOperation::NonBlockingLockExclusive)
+            .is_ok_and(|()| flock(data, FlockOperation::Unlock).is_ok())
     })
 }
 

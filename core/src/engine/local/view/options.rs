@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Sizes and bounds of a view. The owner divides them among the partitions of a process.
 #[derive(Clone, Debug)]
 pub struct ViewOptions {
-    /// Where its directories and the file of its blocks lie; sled's own files are real ones.
+    /// Where its directories and the file of its blocks lie; an engine puts its own here. sled's files are real ones.
     pub files: Arc<dyn Files>,
     /// One memtable takes this many bytes; there are two of them.
     pub memtable_bytes: usize,
@@ -19,6 +19,8 @@ pub struct ViewOptions {
     pub cache_bytes: usize,
     /// What sled is told; it may use ten times that.
     pub sled_cache_bytes: u64,
+    /// The file of its blocks is cut while it is in use once so many bytes at its end are free.
+    pub cut_from_bytes: u64,
     /// The key of the digest: one number for the life of a database.
     pub salt: u64,
     /// A checkpoint waits this long for snapshots older than its freeze, then comes back later.
@@ -39,6 +41,7 @@ impl Default for ViewOptions {
             memtable_bytes: 32 << 20,
             cache_bytes: 64 << 20,
             sled_cache_bytes: 16 << 20,
+            cut_from_bytes: 64 << 20,
             salt: 0,
             snapshot_wait: Duration::from_secs(10),
             compare_repeated: true,
@@ -117,8 +120,12 @@ pub enum Planted {
     BlocksMoveUnseen,
     /// The file of blocks is not synced before sled is told of them.
     BlocksNotSynced,
-    /// sled's file is not synced.
+    /// sled's file is not synced behind what was written to it.
     PlacesNotSynced,
+    /// It is not when it is opened again, where a process that was killed left more in it than was synced.
+    CountedBeforeSynced,
+    /// A sync of either that fails is taken for done.
+    FailedSyncIgnored,
     /// The names of a new view's files, and its own, are not synced.
     NamesNotSynced,
     /// What sled names no more is written over at once.

@@ -18,9 +18,10 @@
 //! - snapshots are written at open only, so a long life means a slow open: the deadline grows with the file
 
 use std::fmt;
+use std::fs;
 use std::mem::{self, ManuallyDrop};
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use super::blocks::{Blocks, Places, Shape};
 use super::directory;
 use super::extents::Extent;
 use super::guarded::{Guarded, caught, guarded};
-use super::options::{Defect, ViewOptions};
+use super::options::{Planted, ViewOptions};
 use super::store::{Abandoned, Change, Ordered, StoreResult, StoredEntry, StoredValue};
 use super::writing::Draft;
 use crate::engine::{Direction, KeyRange, Sequence, Versioned};
@@ -51,8 +52,9 @@ const COUNTED_A_CALL: usize = 16_384;
 pub struct SledStore {
     /// None after `close`. Never dropped where it stands: dropping does I/O that may panic or hang.
     db: RwLock<Option<ManuallyDrop<sled::Db>>>,
-    dir: PathBuf,
     data: Arc<dyn File>,
+    /// The same file, for its lock.
+    locked: Arc<fs::File>,
     /// What the places in sled point to.
     file: Arc<BlockFile>,
     /// What was written since the last flush.
@@ -62,7 +64,6 @@ pub struct SledStore {
     deadline: Duration,
     failed: OnceLock<Abandoned>,
     shape: Arc<Shape>,
-    defect: Defect,
     /// Where it is written.
     apart: Guarded,
 }
@@ -82,32 +83,32 @@ impl SledStore {
         let pieces = u32::try_from(directory::data_bytes(path) / PIECE_BYTES).unwrap_or(u32::MAX);
         let deadline = OPEN_DEADLINE.saturating_add(OPEN_DEADLINE_PER_PIECE.saturating_mul(pieces));
         let (dir, cache_bytes) = (path.to_owned(), options.sled_cache_bytes);
-        let (files, defect) = (Arc::clone(&options.files), options.defect);
-        let (db, data, file) = guarded("view-open", deadline, move || {
+        let (files, defect, cut_from) = (Arc::clone(&options.files), options.defect, options.cut_from_bytes);
+        let (db, data, locked, file) = guarded("view-open", deadline, move || {
             let data = directory::prepare(&*files, &dir)?;
             let db = open_when_unlocked(&dir, cache_bytes)?;
             let blocks = block_file::path(&dir);
             if db.iter().next().is_some() && !files.exists(&blocks).map_err(Abandoned::new)? {
                 return Err(Abandoned::new("the file of its blocks is missing, or its entries have an older form"));
             }
-            let file = BlockFile::open(&*files, &dir, defect)?;
+            let file = BlockFile::open(&*files, &dir, defect, cut_from)?;
             directory::sync_names(&*files, &dir, defect).map_err(Abandoned::new)?;
-            Ok((ManuallyDrop::new(db), data, file))
+            let locked = directory::locked_file(&dir).map_err(Abandoned::new)?;
+            Ok((ManuallyDrop::new(db), data, locked, file))
         })?;
         let kept = KeptFromChildren::file(&directory::data_file(path));
         let kept = Mutex::new(Some(ManuallyDrop::new(kept)));
         let shape = Arc::new(Shape::new(options.store_deadline, defect));
         Ok(Self {
             db: RwLock::new(Some(db)),
-            dir: path.to_owned(),
             data,
+            locked: Arc::new(locked),
             file: Arc::new(file),
             draft: Arc::default(),
             kept,
             deadline: options.store_deadline,
             failed: OnceLock::new(),
             shape,
-            defect,
             apart: Guarded::default(),
         })
     }
@@ -141,9 +142,11 @@ impl SledStore {
         if self.file.is_counted() {
             return Ok(());
         }
-        let (data, defect) = (Arc::clone(&self.data), self.defect);
+        let (data, defect) = (Arc::clone(&self.data), self.shape.defect);
         // A process that was killed may have left more in the file than it synced: what is not named there is not free.
-        let durable = self.call_apart("view-count", self.deadline, move |_| Durable::now(&*data, defect))?;
+        let durable = self.call_apart("view-count", self.deadline, move |_| {
+            Durable::now(&*data, defect, Planted::CountedBeforeSynced)
+        })?;
         let (mut used, mut from) = (Vec::new(), Bound::Unbounded);
         loop {
             let page = self.call_apart("view-count", self.deadline, move |db| {
@@ -208,16 +211,17 @@ impl Ordered for SledStore {
     }
 
     fn flush(&self) -> StoreResult<()> {
-        let (data, shape, defect) = (Arc::clone(&self.data), Arc::clone(&self.shape), self.defect);
+        let (data, shape) = (Arc::clone(&self.data), Arc::clone(&self.shape));
         let (file, draft) = (Arc::clone(&self.file), Arc::clone(&self.draft));
         self.call_apart("view-flush", self.deadline, move |db| {
             Blocks::new(&Beside { db, file: &file }, &shape).make(mem::take(&mut draft.lock()))?;
             db.flush().map_err(Abandoned::new)?;
             // sled's own flush reaches the page cache at best; this one reaches the disk.
-            let durable = Durable::now(&*data, defect)?;
+            let durable = Durable::now(&*data, shape.defect, Planted::PlacesNotSynced)?;
             // Whoever begins to read now finds nothing any more of what is about to be free.
             drop(shape.moving());
-            file.settle(&durable)
+            file.settle(&durable);
+            Ok(())
         })
     }
 
@@ -232,10 +236,10 @@ impl Ordered for SledStore {
         };
         let Some(db) = db.take() else { return Ok(()) };
         drop(self.kept.lock().take().map(ManuallyDrop::into_inner));
-        let dir = self.dir.clone();
+        let locked = Arc::clone(&self.locked);
         guarded("view-close", self.deadline, move || {
             drop(ManuallyDrop::into_inner(db));
-            if directory::wait_for_lock(&dir) { Ok(()) } else { Err(Abandoned::new("sled kept its lock")) }
+            if directory::wait_for_lock(&locked) { Ok(()) } else { Err(Abandoned::new("sled kept its lock")) }
         })
     }
 }
