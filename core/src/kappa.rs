@@ -35,7 +35,7 @@ impl Kappa {
     ///
     /// # Errors
     /// `Unavailable` with the owner's pid when it does not answer within the deadline; `Damaged` with file and offset; `Unavailable` when the
-    /// directory cannot be used.
+    /// directory cannot be used; `Unsupported` where it lies on a network file system.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(directory, &Options::default(), &Env::default())
     }
@@ -44,8 +44,8 @@ impl Kappa {
     ///
     /// # Errors
     /// As [`Kappa::open`]; `Locked` with the owner's pid where [`Mode::Owner`](crate::Mode::Owner) was asked for and
-    /// another process owns the directory; `Unsupported` for a durability the engine does not give, and for a directory on a
-    /// network file system unless [`Options::network_disk`] is set.
+    /// another process owns the directory; `Unsupported` for a durability the engine does not give; none for a network
+    /// file system where [`Options::network_disk`] is set.
     pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
         let directory = directory.as_ref();
         let unusable = |error: std::io::Error| {
@@ -54,14 +54,14 @@ impl Kappa {
             let error = Error::new(ErrorKind::Unavailable, what).caused_by(error);
             error.with("directory", directory.display())
         };
-        create_durably(&*env.files, directory).map_err(unusable)?;
         if !options.network_disk
-            && let Some(kind) = env.files.network(directory).map_err(unusable)?
+            && let Some(kind) = network(&*env.files, directory).map_err(unusable)?
         {
             let what = "the data directory lies on a network file system, where locks and syncs may not hold; use a disk of this machine, or set network_disk";
             let error = Error::new(ErrorKind::Unsupported, what).with("file_system", kind);
             return Err(error.with("directory", directory.display()));
         }
+        create_durably(&*env.files, directory).map_err(unusable)?;
         let executor: Arc<dyn Executor> = {
             #[cfg(unix)]
             {
@@ -218,6 +218,17 @@ impl Kappa {
     pub fn close(&self) -> Result<()> {
         self.0.close()
     }
+}
+
+/// The network file system that `directory` lies on, or would if it were there.
+fn network(files: &dyn Files, directory: &Path) -> std::io::Result<Option<&'static str>> {
+    let above = directory.ancestors().filter(|level| !level.as_os_str().is_empty());
+    for level in above.chain([Path::new(".")]) {
+        if files.exists(level)? {
+            return files.network(level);
+        }
+    }
+    Ok(None)
 }
 
 /// Makes `directory`, and sees to it that a power cut takes none of the levels that were made.

@@ -15,6 +15,8 @@ const OPEN_OPTIONS = [
   'mode', 'durability', 'view', 'intakeBytes', 'deadline', 'memtableBytes', 'cacheBytes', 'logRetentionBytes', 'logRetention',
   'segmentBytes', 'mergeBytes', 'networkDisk',
 ]
+/** The options that are no numbers. */
+const OPTION_CHECKS = { mode: check.text, durability: check.text, view: check.text, networkDisk: check.flag }
 const CONNECT_OPTIONS = ['deadline']
 const OWN_OPTIONS = ['numbers', 'signal']
 
@@ -120,8 +122,7 @@ async function start(names, given, begin) {
   for (const name of names) {
     const value = options[name]
     if (value === undefined || value === null) continue
-    const isName = name === 'mode' || name === 'durability' || name === 'view'
-    settings[name] = isName ? check.text(value, name) : check.optionalNatural(value, name)
+    settings[name] = (OPTION_CHECKS[name] ?? check.optionalNatural)(value, name)
   }
   const made = await call(
     (slot) => begin(slot, JSON.stringify(settings)),

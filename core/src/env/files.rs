@@ -55,8 +55,8 @@ pub trait Files: Send + Sync + fmt::Debug {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// How much room is left.
     fn space(&self, dir: &Path) -> io::Result<Space>;
-    /// The kind of network file system that holds a directory, `nfs` say; none where it lies on a disk of this machine, or
-    /// where that cannot be told.
+    /// The kind of network file system that holds a directory, `nfs` say; none where it lies on a disk of this machine, or on a
+    /// system that is not asked.
     fn network(&self, _dir: &Path) -> io::Result<Option<&'static str>> {
         Ok(None)
     }

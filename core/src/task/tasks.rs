@@ -39,7 +39,7 @@ pub fn load_readable(tx: &mut Transaction<'_>, what: &'static str, id: TaskId) -
 }
 
 /// What stands behind an entry.
-pub enum Behind {
+pub enum TaskOf {
     /// The task whose entry it is.
     Task(TaskId, Box<Record>),
     /// None: whoever finds such an entry takes it away, or would find it again and again.
@@ -49,13 +49,13 @@ pub enum Behind {
 }
 
 /// What stands behind `entry`. The log names the task by `what` where it cannot be read.
-pub fn behind(tx: &mut Transaction<'_>, what: &'static str, entry: &KeyValue) -> Run<Behind> {
+pub fn task_of(tx: &mut Transaction<'_>, what: &'static str, entry: &KeyValue) -> Run<TaskOf> {
     let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
     let found = load(tx, id);
     Ok(match readable(what, id, found)? {
-        None => Behind::Unreadable,
-        Some(Some(record)) if place::entry(id, &record) == entry.key => Behind::Task(id, Box::new(record)),
-        Some(_) => Behind::Nobody,
+        None => TaskOf::Unreadable,
+        Some(Some(record)) if place::entry(id, &record) == entry.key => TaskOf::Task(id, Box::new(record)),
+        Some(_) => TaskOf::Nobody,
     })
 }
 
@@ -376,10 +376,10 @@ pub fn drain(tx: &mut Transaction<'_>, name: &str) -> Run<TaskAnswer> {
 
 /// Cancels the task of an entry, or takes an entry away that none stands behind. Not where the task cannot be read.
 fn drain_one(tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<bool> {
-    match behind(tx, "a task that is cancelled", entry)? {
-        Behind::Unreadable => return Ok(false),
-        Behind::Nobody => tx.delete(entry.key.clone())?,
-        Behind::Task(id, old) => {
+    match task_of(tx, "a task that is cancelled", entry)? {
+        TaskOf::Unreadable => return Ok(false),
+        TaskOf::Nobody => tx.delete(entry.key.clone())?,
+        TaskOf::Task(id, old) => {
             if let Some(new) = step::cancel(Record::clone(&old), tx.now()) {
                 place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
             }

@@ -13,7 +13,7 @@ use super::planted::{self, Planted};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era};
-use super::tasks::{self, Behind};
+use super::tasks::{self, TaskOf};
 use super::work::{self, Promoted};
 use super::{damaged, era, keys, schedule};
 
@@ -134,14 +134,14 @@ fn end_leases(tx: &mut Transaction<'_>, queue: &Queue, since: i64) -> Run<bool> 
 
 /// Ends a lease that `ends`, or prolongs it, where its task can be read.
 fn end_one(tx: &mut Transaction<'_>, entry: &KeyValue, era: &Era, ends: impl FnOnce(&Record) -> bool) -> Run<()> {
-    match tasks::behind(tx, "a task with a lease", entry)? {
-        Behind::Nobody => tx.delete(entry.key.clone()),
-        Behind::Task(id, old) if ends(&old) => match step::expire(Record::clone(&old), era, tx.now()) {
+    match tasks::task_of(tx, "a task with a lease", entry)? {
+        TaskOf::Nobody => tx.delete(entry.key.clone()),
+        TaskOf::Task(id, old) if ends(&old) => match step::expire(Record::clone(&old), era, tx.now()) {
             Some(new) => place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated)),
             // Otherwise it would stand before all others until it ends.
             None => place::replace(tx, id, &old, &step::prolong(Record::clone(&old), era), Told::No),
         },
-        Behind::Task(..) | Behind::Unreadable => Ok(()),
+        TaskOf::Task(..) | TaskOf::Unreadable => Ok(()),
     }
 }
 
@@ -208,7 +208,7 @@ fn forget(tx: &mut Transaction<'_>, queue: &Queue, state: TaskState, most: usize
         let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
         place::forget(tx, queue.number, state, entry, id)?;
     }
-    // Behind here, so that the next step does not walk over what this one removed. Tasks end in the order of time, so
+    // TaskOf here, so that the next step does not walk over what this one removed. Tasks end in the order of time, so
     // that none comes before it.
     if let Some(last) = found.last() {
         tx.put(keys::trimmed(queue.number, state), front::behind(&last.key))?;

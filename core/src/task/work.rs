@@ -16,7 +16,7 @@ use super::place::{self, Told};
 use super::queue::{self, Queue};
 use super::record::Record;
 use super::step::{self, Era, Grant};
-use super::tasks::{self, Behind};
+use super::tasks::{self, TaskOf};
 use super::{damaged, era, keys, limits, readable};
 
 /// A claim ends once its operation has written this much, well below what one may,
@@ -172,10 +172,10 @@ impl Claiming<'_> {
     }
 
     fn claim(&mut self, tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<()> {
-        let (id, old) = match tasks::behind(tx, WAITS, entry)? {
-            Behind::Task(id, old) => (id, *old),
-            Behind::Nobody => return tx.delete(entry.key.clone()),
-            Behind::Unreadable => return Ok(()),
+        let (id, old) = match tasks::task_of(tx, WAITS, entry)? {
+            TaskOf::Task(id, old) => (id, *old),
+            TaskOf::Nobody => return tx.delete(entry.key.clone()),
+            TaskOf::Unreadable => return Ok(()),
         };
         let new = step::claim(old.clone(), &self.grant(), tx.now());
         let held = new.lease.ok_or_else(damaged)?;
@@ -198,10 +198,10 @@ impl Claiming<'_> {
 
 /// Whether a claim that comes to `entry`, of a task that waits, would do more than pass it over.
 pub fn is_taken_up(tx: &mut Transaction<'_>, entry: &KeyValue) -> Run<bool> {
-    Ok(match tasks::behind(tx, WAITS, entry)? {
-        Behind::Unreadable => false,
-        Behind::Nobody => true,
-        Behind::Task(id, record) => {
+    Ok(match tasks::task_of(tx, WAITS, entry)? {
+        TaskOf::Unreadable => false,
+        TaskOf::Nobody => true,
+        TaskOf::Task(id, record) => {
             let task = tasks::render(tx, id, *record);
             readable(WAITS, id, task)?.is_some()
         }
@@ -231,10 +231,10 @@ pub fn promote(tx: &mut Transaction<'_>, range: &KeyRange) -> Run<Promoted> {
             if promoted >= PROMOTED || tx.written() >= PROMOTE_BYTES {
                 return Ok(Promoted::Some);
             }
-            match tasks::behind(tx, "a task that is due", entry)? {
-                Behind::Unreadable => continue,
-                Behind::Nobody => tx.delete(entry.key.clone())?,
-                Behind::Task(id, old) => {
+            match tasks::task_of(tx, "a task that is due", entry)? {
+                TaskOf::Unreadable => continue,
+                TaskOf::Nobody => tx.delete(entry.key.clone())?,
+                TaskOf::Task(id, old) => {
                     if let Some(new) = step::promote(Record::clone(&old), now) {
                         place::replace(tx, id, &old, &new, Told::Yes(EventKind::Updated))?;
                     }

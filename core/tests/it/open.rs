@@ -96,7 +96,8 @@ fn a_network_file_system_is_refused_unless_it_is_asked_for() {
     let words = ["network file system", "file_system=nfs", "set network_disk", "directory="];
     for mode in [Mode::Auto, Mode::Owner, Mode::Client] {
         let options = Options { mode, ..small() };
-        refused_by(Kappa::open_with(place.path(), &options, &env), ErrorKind::Unsupported, &words);
+        let opened = Kappa::open_with(place.path().join("new/data"), &options, &env);
+        refused_by(opened, ErrorKind::Unsupported, &words);
     }
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "a refusal leaves nothing behind");
     let kappa = Kappa::open_with(place.path(), &Options { network_disk: true, ..small() }, &env).unwrap();

@@ -24,7 +24,8 @@ fn kind(magic: i128) -> Option<&'static str> {
     match magic {
         0x6969 => Some("nfs"),
         0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("smb"),
-        0x5346_414f => Some("afs"),
+        // That of OpenAFS, and that of the kernel.
+        0x5346_414f | 0x6b41_4653 => Some("afs"),
         _ => None,
     }
 }
@@ -35,8 +36,8 @@ mod tests {
 
     #[test]
     fn disks_of_this_machine_are_told_from_others() {
-        let network = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x5346_414f].map(kind);
-        assert_eq!(network, [Some("nfs"), Some("smb"), Some("smb"), Some("smb"), Some("afs")]);
+        let network = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x5346_414f, 0x6b41_4653].map(kind);
+        assert_eq!(network, ["nfs", "smb", "smb", "smb", "afs", "afs"].map(Some));
         // ext4, btrfs, tmpfs, xfs, overlay, FUSE.
         let here = [0xef53, 0x9123_683e, 0x0102_1994, 0x5846_5342, 0x794c_7630, 0x6573_5546].map(kind);
         assert_eq!(here, [None; 6]);

@@ -24,6 +24,14 @@ const LOOK: Duration = Duration::from_millis(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a failure shows of an answer that is none.
 const SHOWN_BYTES: usize = 500;
+/// Answers that speak of what the task brought. The others of 4xx speak of the configuration: its address, its rights.
+const OF_THE_TASK: [StatusCode; 5] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::CONFLICT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    StatusCode::UNPROCESSABLE_ENTITY,
+];
 /// Tells the server which run asks, so that it can refuse one that was replaced.
 const FENCE_HEADER: &str = "kappa-task-fence";
 
@@ -96,9 +104,12 @@ impl CallService {
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> Failure {
         let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-        let lasting = status.is_client_error() && !later.contains(&status);
         let message = format!("{} answered {}: {}", self.url, status.as_u16(), shown(body));
-        if lasting { Failure::lasting("refused", message) } else { Failure::passing("service_status", message) }
+        match status {
+            _ if OF_THE_TASK.contains(&status) => Failure::lasting("refused", message),
+            _ if status.is_client_error() && !later.contains(&status) => Failure::lasting("service_status", message),
+            _ => Failure::passing("service_status", message),
+        }
     }
 }
 

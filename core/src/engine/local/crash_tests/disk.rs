@@ -52,6 +52,8 @@ pub enum Next {
     Naming,
     /// Something is done to the blocks, or sled's file was to be synced and was not.
     Blocks,
+    /// The file of the blocks becomes shorter.
+    Cut,
 }
 
 /// What sled had on disk, one moment after the other.
@@ -397,7 +399,7 @@ impl File for ViewFile {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.note();
+        self.disk.note(if length < self.file.len()? { Next::Cut } else { Next::Blocks });
         self.file.set_len(length)
     }
 

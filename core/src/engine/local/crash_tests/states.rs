@@ -260,7 +260,7 @@ fn states_at(trace: &Trace, at: usize) -> Vec<State> {
     if !near.is_empty() || at.is_multiple_of(8) {
         states.push(State { crash: Crash::Killed, sled: Some(SledState::AsWritten) });
     }
-    let before_naming = near.iter().any(|copy| copy.at == at && copy.before != Next::Blocks);
+    let before_naming = near.iter().any(|copy| copy.at == at && matches!(copy.before, Next::Naming | Next::Sync));
     for number in 0..5 {
         let sled = sled_state(5 * at + number);
         let tells = if sled == SledState::AsSynced { !near.is_empty() } else { before_naming };
@@ -296,8 +296,9 @@ fn every_crash_among_blocks_that_are_used_again_leaves_every_operation_whole() {
     let seen = trace.walk(processors(), &|at| states_at(&trace, at));
     let seen = seen.unwrap_or_else(|broken| panic!("seed={SEED}: {broken}"));
     println!("seed={SEED} disk_operations={} states={}", trace.files.operations(), seen.memory + seen.sled);
-    let blocks = trace.copies.iter().filter(|copy| copy.before == Next::Blocks).count();
-    assert!(blocks > 20, "blocks={blocks}");
+    let [blocks, cuts] =
+        [Next::Blocks, Next::Cut].map(|next| trace.copies.iter().filter(|copy| copy.before == next).count());
+    assert!(blocks > 20 && cuts > 0, "blocks={blocks} cuts={cuts}");
 }
 
 /// The second crash comes while a view is brought up that a kill has left in the middle of a drain: sled's file has more in it

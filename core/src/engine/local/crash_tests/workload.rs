@@ -72,17 +72,18 @@ pub fn plan(seed: u64, operations: usize) -> Vec<Step> {
 }
 
 /// Values that are a block each, and drains that take away so many of them that sled is told in parts: what the first part
-/// gives up is free while the checkpoint before still names it. And views that take the place of others.
+/// gives up must not be written over yet, because the checkpoint before still names it. And views that take the place of others.
 pub fn plan_of_blocks() -> Vec<Step> {
     let put_one = |key: u32, byte: u8| put(&key.to_be_bytes(), &[byte; 2_500]);
     let record = |writes| Record { writes, ..Record::default() };
     let mut steps = Vec::new();
     let first: Vec<_> = (0..90).map(|key| put_one(key, 1)).collect();
-    let gone = (0..70).map(|key| Write::Delete { key: Bytes::copy_from_slice(&u32::to_be_bytes(key)) });
-    let second = gone.chain((70..90).map(|key| put_one(key, 2))).collect();
-    // Goes into what the second gave up: nothing is left at the end of the file, and it is cut.
-    let third = (70..90).map(|key| put_one(key, 3)).collect();
-    for writes in [first, second, third] {
+    let delete_one = |key: u32| Write::Delete { key: Bytes::copy_from_slice(&key.to_be_bytes()) };
+    let second = (0..70).map(delete_one).chain((70..90).map(|key| put_one(key, 2))).collect();
+    // Leaves nothing, so that the file is cut.
+    let third = (70..90).map(delete_one).collect();
+    let fourth = (0..10).map(|key| put_one(key, 3)).collect();
+    for writes in [first, second, third, fourth] {
         steps.push(Step::Commit(writes.chunks(5).map(|writes| record(writes.to_vec())).collect()));
         steps.push(Step::Checkpoint);
     }

@@ -54,7 +54,9 @@ fn the_contract_of_task_images_is_kept() {
 fn what_is_no_result_is_a_failure() {
     for (said, code, retry) in [
         (answer("400 Bad Request", "no numbers"), "refused", false),
-        (answer("404 Not Found", ""), "refused", false),
+        (answer("422 Unprocessable Content", "no numbers"), "refused", false),
+        (answer("404 Not Found", ""), "service_status", false),
+        (answer("401 Unauthorized", ""), "service_status", false),
         (answer("429 Too Many Requests", ""), "service_status", true),
         (answer("500 Internal Server Error", "broken"), "service_status", true),
         (answer("302 Found", ""), "service_status", true),
