@@ -312,12 +312,14 @@ fn every_crash_inside_the_recovery_of_a_drain_keeps_the_view() {
     assert!(recoveries > 5 && seen > 10 * recoveries);
 }
 
-/// Kills the process at one in `one_in` moments of the drains of `trace`, and cuts the power at each operation of what the
-/// next one does; how many were killed, and how many states were looked at.
+/// Kills the process where sled's file is about to be synced, and at one in `one_in` of the other moments of the drains of
+/// `trace`, and cuts the power at each operation of what the next one does; how many were killed, and how many states were
+/// looked at.
 pub fn recoveries(trace: &Trace, one_in: usize, threads: usize) -> Verdict<(usize, usize)> {
     let drains = trace.copies.iter().filter(|copy| copy.before != Next::Naming && copy.at > trace.start());
+    let chosen = drains.enumerate().filter(|(number, copy)| copy.before == Next::Sync || number % one_in == 0);
     let (mut recoveries, mut seen) = (0, 0);
-    for at in drains.map(|copy| copy.at).step_by(one_in) {
+    for at in chosen.map(|(_, copy)| copy.at) {
         let lost = |_| vec![State { crash: Crash::Lost, sled: Some(SledState::AsSynced) }];
         let states = trace.recovery(at).and_then(|recovery| recovery.walk(threads, &lost));
         seen += states.map_err(|broken| format!("{broken}; killed={at}"))?.sled;
