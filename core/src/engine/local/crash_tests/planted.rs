@@ -147,7 +147,7 @@ fn sled_after(steps: &[Step]) -> Verdict<()> {
 }
 
 fn recovery() -> Verdict<()> {
-    recoveries(&Trace::of(SEED, &plan_of_blocks()), 8, 1).map(drop)
+    recoveries(&Trace::of(SEED, &plan_of_blocks()), usize::MAX, 1).map(drop)
 }
 
 fn damage() -> Verdict<()> {
