@@ -44,8 +44,8 @@ impl Kappa {
     ///
     /// # Errors
     /// As [`Kappa::open`]; `Locked` with the owner's pid where [`Mode::Owner`](crate::Mode::Owner) was asked for and
-    /// another process owns the directory; `Unsupported` for a durability the engine does not give; none for a network
-    /// file system where [`Options::network_disk`] is set.
+    /// another process owns the directory; `Unsupported` for a durability the engine does not give. A network file
+    /// system is no error where [`Options::network_disk`] is set.
     pub fn open_with(directory: impl AsRef<Path>, options: &Options, env: &Env) -> Result<Self> {
         let directory = directory.as_ref();
         let unusable = |error: std::io::Error| {

@@ -208,7 +208,7 @@ fn forget(tx: &mut Transaction<'_>, queue: &Queue, state: TaskState, most: usize
         let (_, id) = keys::split_entry(&entry.key).ok_or_else(damaged)?;
         place::forget(tx, queue.number, state, entry, id)?;
     }
-    // TaskOf here, so that the next step does not walk over what this one removed. Tasks end in the order of time, so
+    // Behind here, so that the next step does not walk over what this one removed. Tasks end in the order of time, so
     // that none comes before it.
     if let Some(last) = found.last() {
         tx.put(keys::trimmed(queue.number, state), front::behind(&last.key))?;

@@ -267,8 +267,8 @@ pub fn rebuild(
     let failed = |error: std::io::Error| {
         Error::new(ErrorKind::Unavailable, "the view's directory cannot be used").caused_by(error)
     };
-    // Before anything is moved: a view that cannot be used now may be sound once there is room.
     let files = &*options.files;
+    // Before anything is moved: a view that cannot be used now may be sound once there is room.
     let _room = log.room_for_view(REBUILT_A_BYTE * options.memtable_bytes as u64)?;
     let old = log.manifest().view;
     let place = match kind {

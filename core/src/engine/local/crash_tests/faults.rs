@@ -159,7 +159,7 @@ fn every_call(
     fault: Fault,
     kind_of: &(dyn Fn(usize) -> Option<ViewKind> + Sync),
 ) -> Verdict<(usize, usize)> {
-    let [next, met_some, stopped] = [0; 3].map(AtomicUsize::new);
+    let [next, fired, stopped] = [0; 3].map(AtomicUsize::new);
     let work = || -> Verdict<()> {
         let scratch = disk::scratch();
         loop {
@@ -180,14 +180,14 @@ fn every_call(
                 Met::GoneOn => {}
                 Met::Stopped => drop(stopped.fetch_add(1, Ordering::Relaxed)),
             }
-            met_some.fetch_add(1, Ordering::Relaxed);
+            fired.fetch_add(1, Ordering::Relaxed);
         }
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..processors()).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| worker.join().expect("a worker panicked"))
     })?;
-    Ok((met_some.into_inner(), stopped.into_inner()))
+    Ok((fired.into_inner(), stopped.into_inner()))
 }
 
 /// A failing disk must cost no acknowledged operation and show none that may be lost, whichever call it was;

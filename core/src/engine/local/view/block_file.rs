@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 
 use super::directory;
 use super::extents::{Extent, Extents};
-use super::options::{Defect, Planted};
+use super::options::{Defect, Planted, ViewOptions};
 use super::store::{Abandoned, StoreResult};
-use crate::env::files::{File, Files};
+use crate::env::files::File;
 
 /// What is written at a time at most.
 const WRITE_BYTES: usize = 1 << 20;
@@ -29,7 +29,7 @@ pub struct BlockFile {
     file: Arc<dyn File>,
     space: Mutex<Space>,
     /// It is not cut for less.
-    cut_from: u64,
+    cut_from_bytes: u64,
     defect: Defect,
 }
 
@@ -43,16 +43,17 @@ impl Durable {
     /// # Errors
     /// [`Abandoned`] when it cannot be synced.
     pub fn now(data: &dyn File, defect: Defect, skipped: Planted) -> StoreResult<Self> {
-        if defect.is(skipped) {
-            return Ok(Self(()));
-        }
-        match data.sync_data() {
-            Err(error) if !defect.is(Planted::FailedSyncIgnored) => {
-                Err(Abandoned::new(format!("the view's file cannot be synced: {error}")))
-            }
-            _ => Ok(Self(())),
-        }
+        let synced = sync(data, defect, skipped).map(|()| Self(()));
+        synced.map_err(|error| Abandoned::new(format!("the view's file cannot be synced: {error}")))
     }
+}
+
+fn sync(file: &dyn File, defect: Defect, skipped: Planted) -> std::io::Result<()> {
+    if defect.is(skipped) {
+        return Ok(());
+    }
+    let synced = file.sync_data();
+    if defect.is(Planted::FailedSyncIgnored) { Ok(()) } else { synced }
 }
 
 #[derive(Debug, Default)]
@@ -70,10 +71,11 @@ impl BlockFile {
     ///
     /// # Errors
     /// [`Abandoned`] when it does not open.
-    pub fn open(files: &dyn Files, dir: &Path, defect: Defect, cut_from: u64) -> StoreResult<Self> {
-        let file = directory::open_or_make(files, &path(dir));
+    pub fn open(dir: &Path, options: &ViewOptions) -> StoreResult<Self> {
+        let file = directory::open_or_make(&*options.files, &path(dir));
         let file = file.map_err(|error| Abandoned::new(format!("the file of blocks does not open: {error}")))?;
-        Ok(Self { file, space: Mutex::default(), cut_from, defect })
+        let (cut_from_bytes, defect) = (options.cut_from_bytes, options.defect);
+        Ok(Self { file, space: Mutex::default(), cut_from_bytes, defect })
     }
 
     /// The bytes of `extent`.
@@ -151,13 +153,7 @@ impl BlockFile {
 
     /// Returns when all that was kept survives a power cut.
     pub fn sync(&self) -> StoreResult<()> {
-        if self.defect.is(Planted::BlocksNotSynced) {
-            return Ok(());
-        }
-        match self.file.sync_data() {
-            Err(error) if !self.defect.is(Planted::FailedSyncIgnored) => Err(cannot_write(&error)),
-            _ => Ok(()),
-        }
+        sync(&*self.file, self.defect, Planted::BlocksNotSynced).map_err(|error| cannot_write(&error))
     }
 
     /// sled names `extent` no more.
@@ -180,7 +176,7 @@ impl BlockFile {
         }
         let end = extents.end();
         let surplus = space.length.saturating_sub(end);
-        if surplus >= self.cut_from && surplus > end / SPARE_SHARE {
+        if surplus >= self.cut_from_bytes && surplus > end / SPARE_SHARE {
             match self.file.set_len(end) {
                 Ok(()) => space.length = end,
                 // It costs room and nothing else; the next flush tries again.
@@ -202,14 +198,14 @@ fn cannot_write(error: &std::io::Error) -> Abandoned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::files::SystemFiles;
 
     fn durable() -> Durable {
         Durable(())
     }
 
     fn open(dir: &Path) -> BlockFile {
-        BlockFile::open(&SystemFiles, dir, Defect::default(), 1).expect("the directory is there")
+        let options = ViewOptions { cut_from_bytes: 1, ..ViewOptions::default() };
+        BlockFile::open(dir, &options).expect("the directory is there")
     }
 
     fn file() -> (tempfile::TempDir, BlockFile) {

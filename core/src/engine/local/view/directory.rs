@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::options::{Defect, Planted};
+use super::options::{Planted, ViewOptions};
 use super::store::{Abandoned, StoreResult};
 use crate::env::files::{File, Files, OpenMode};
 
@@ -45,17 +45,17 @@ pub fn open_or_make(files: &dyn Files, path: &Path) -> io::Result<Arc<dyn File>>
 }
 
 /// Makes the names in `dir`, and `dir` itself, durable: sled syncs no directory.
-pub fn sync_names(files: &dyn Files, dir: &Path, defect: Defect) -> io::Result<()> {
-    if defect.is(Planted::NamesNotSynced) {
+pub fn sync_names(dir: &Path, options: &ViewOptions) -> io::Result<()> {
+    if options.has(Planted::NamesNotSynced) {
         return Ok(());
     }
     let conf = dir.join("conf");
     if conf.exists() {
         fs::File::open(conf)?.sync_all()?;
     }
-    files.sync_dir(dir)?;
+    options.files.sync_dir(dir)?;
     match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => files.sync_dir(parent),
+        Some(parent) if !parent.as_os_str().is_empty() => options.files.sync_dir(parent),
         _ => Ok(()),
     }
 }

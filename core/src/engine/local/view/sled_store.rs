@@ -82,23 +82,22 @@ impl SledStore {
     pub fn open(path: &Path, options: &ViewOptions) -> StoreResult<Self> {
         let pieces = u32::try_from(directory::data_bytes(path) / PIECE_BYTES).unwrap_or(u32::MAX);
         let deadline = OPEN_DEADLINE.saturating_add(OPEN_DEADLINE_PER_PIECE.saturating_mul(pieces));
-        let (dir, cache_bytes) = (path.to_owned(), options.sled_cache_bytes);
-        let (files, defect, cut_from) = (Arc::clone(&options.files), options.defect, options.cut_from_bytes);
+        let (dir, of_open) = (path.to_owned(), options.clone());
         let (db, data, locked, file) = guarded("view-open", deadline, move || {
-            let data = directory::prepare(&*files, &dir)?;
-            let db = open_when_unlocked(&dir, cache_bytes)?;
+            let data = directory::prepare(&*of_open.files, &dir)?;
+            let db = open_when_unlocked(&dir, of_open.sled_cache_bytes)?;
             let blocks = block_file::path(&dir);
-            if db.iter().next().is_some() && !files.exists(&blocks).map_err(Abandoned::new)? {
+            if db.iter().next().is_some() && !of_open.files.exists(&blocks).map_err(Abandoned::new)? {
                 return Err(Abandoned::new("the file of its blocks is missing, or its entries have an older form"));
             }
-            let file = BlockFile::open(&*files, &dir, defect, cut_from)?;
-            directory::sync_names(&*files, &dir, defect).map_err(Abandoned::new)?;
+            let file = BlockFile::open(&dir, &of_open)?;
+            directory::sync_names(&dir, &of_open).map_err(Abandoned::new)?;
             let locked = directory::locked_file(&dir).map_err(Abandoned::new)?;
             Ok((ManuallyDrop::new(db), data, locked, file))
         })?;
         let kept = KeptFromChildren::file(&directory::data_file(path));
         let kept = Mutex::new(Some(ManuallyDrop::new(kept)));
-        let shape = Arc::new(Shape::new(options.store_deadline, defect));
+        let shape = Arc::new(Shape::new(options.store_deadline, options.defect));
         Ok(Self {
             db: RwLock::new(Some(db)),
             data,
