@@ -17,9 +17,10 @@ use crate::env::files::{File, Files, OpenMode};
 /// sled's own segment size; a segment starts with a header of this many bytes.
 const SEGMENT_BYTES: u64 = 512 << 10;
 const SEGMENT_HEADER_BYTES: u64 = 20;
-/// sled lets go of its lock some time after its handle is dropped.
-pub const LOCK_ATTEMPTS: usize = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// sled lets go of its lock some time after its handle is dropped; mostly within a millisecond.
+pub const LOCK_ATTEMPTS: u32 = 25;
+const FIRST_LOCK_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// The name that an abandoned directory gets beside its successor; only the newest is kept.
 const QUARANTINE: &str = "quarantine";
 
@@ -69,17 +70,18 @@ pub fn locked_file(dir: &Path) -> io::Result<fs::File> {
 pub fn wait_for_lock(data: &fs::File) -> bool {
     (0..LOCK_ATTEMPTS).any(|attempt| {
         if attempt > 0 {
-            pause();
+            pause_after(attempt);
         }
         flock(data, FlockOperation::NonBlockingLockExclusive)
             .is_ok_and(|()| flock(data, FlockOperation::Unlock).is_ok())
     })
 }
 
-/// The pause between two attempts to get sled's lock.
+/// The pause after so many attempts to get sled's lock; all of them last a second.
 #[expect(clippy::disallowed_methods, reason = "nobody rings when another thread of sled lets a file lock go")]
-pub fn pause() {
-    thread::sleep(LOCK_PAUSE);
+pub fn pause_after(attempts: u32) {
+    let doubled = FIRST_LOCK_PAUSE.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)));
+    thread::sleep(doubled.min(LONGEST_LOCK_PAUSE));
 }
 
 /// The file that sled keeps everything in, and locks for itself.

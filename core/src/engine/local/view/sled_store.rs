@@ -258,13 +258,17 @@ fn closed() -> Abandoned {
 fn open_when_unlocked(dir: &Path, cache_bytes: u64) -> StoreResult<sled::Db> {
     let config =
         sled::Config::new().path(dir).mode(sled::Mode::LowSpace).cache_capacity(cache_bytes).flush_every_ms(None);
-    let mut attempts = directory::LOCK_ATTEMPTS;
+    let mut attempts = 0;
     loop {
-        attempts -= 1;
+        attempts += 1;
         match config.open() {
             Ok(db) => return Ok(db),
             // A handle that was just dropped lets go of the lock a moment later.
-            Err(error) if attempts > 0 && error.to_string().contains("could not acquire lock") => directory::pause(),
+            Err(error)
+                if attempts < directory::LOCK_ATTEMPTS && error.to_string().contains("could not acquire lock") =>
+            {
+                directory::pause_after(attempts);
+            }
             Err(error) => return Err(Abandoned::new(format!("sled does not open: {error}"))),
         }
     }
