@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::engine::local::LocalEngine;
 use crate::engine::local::opening;
 use crate::engine::local::view::store::behind;
+use crate::engine::local::{LocalEngine, OpenReport};
 use crate::engine::{
     CommittedRecord, Direction, Engine, Group, KeyRange, KeyValue, MAX_PAGE_ENTRIES, Record, Sequence, Snapshot,
     Versioned, Write,
@@ -149,13 +149,9 @@ impl Oracle {
     /// Opens what a crash left, and again after the power was cut once more; then goes on writing, and
     /// cuts the power a third time.
     pub fn survives(&self, place: &Place, bounds: Bounds) -> Verdict<Survived> {
-        let survived = self.opened(place, bounds)?;
-        let first = survived.operations;
-        // Whatever was shown once must be there for good.
-        let place = place.after(Crash::Lost);
-        self.opened(&place, Bounds { least: first, most: first })?.keeps_the_view()?;
+        let (survived, place) = self.twice(place, bounds)?;
         let mut longer = self.clone();
-        longer.forget_behind(first);
+        longer.forget_behind(survived.operations);
         let (engine, _) = place.after(Crash::Lost).open_settled()?;
         longer.go_on(&engine.1, self.sequences[..bounds.most].last().copied().unwrap_or_default())?;
         let place = engine.0.after(Crash::Lost);
@@ -164,16 +160,28 @@ impl Oracle {
         Ok(survived)
     }
 
+    /// As [`Oracle::survives`], and writes nothing more.
+    pub fn survives_unchanged(&self, place: &Place, bounds: Bounds) -> Verdict<Survived> {
+        self.twice(place, bounds).map(|(survived, _)| survived)
+    }
+
+    fn twice(&self, place: &Place, bounds: Bounds) -> Verdict<(Survived, Place)> {
+        let survived = self.opened(place, bounds)?;
+        let first = survived.operations;
+        // Whatever was shown once must be there for good.
+        let place = place.after(Crash::Lost);
+        self.opened(&place, Bounds { least: first, most: first })?.keeps_the_view()?;
+        Ok((survived, place))
+    }
+
     fn opened(&self, place: &Place, bounds: Bounds) -> Verdict<Survived> {
         let (engine, report) = place.open().map_err(|error| told(&error))?;
-        let mut operations = self.examine(&engine, bounds)?;
-        // What an opening leaves for later must change nothing that anybody sees.
+        let operations = self.examine(&engine, bounds)?;
+        // What an opening leaves for later must change nothing that anybody reads.
         if settle(&engine)? {
-            operations = self.examine(&engine, bounds)?;
+            self.examine_state(&engine, operations)?;
         }
-        let rebuilt = report.findings.into_iter().find(|finding| finding.contains("rebuilt"));
-        let rebuilt = rebuilt.filter(|finding| !EXCUSES.iter().any(|excuse| finding.contains(excuse)));
-        Ok(Survived { operations, rebuilt })
+        Ok(Survived { operations, rebuilt: rebuilt(&report) })
     }
 
     /// What was begun and never written did not happen.
@@ -202,11 +210,17 @@ impl Oracle {
     }
 }
 
+/// Why the view was filled again without an excuse.
+fn rebuilt(report: &OpenReport) -> Option<String> {
+    let found = report.findings.iter().find(|finding| finding.contains("rebuilt"));
+    found.filter(|finding| !EXCUSES.iter().any(|excuse| finding.contains(excuse))).cloned()
+}
+
 impl Place {
     /// Opens and does at once what the background would do first; says whether the view was rebuilt.
     pub fn open_settled(&self) -> Verdict<((Self, LocalEngine), bool)> {
         let (engine, report) = self.open().map_err(|error| told(&error))?;
-        let rebuilt = report.findings.iter().any(|finding| finding.contains("rebuilt"));
+        let rebuilt = rebuilt(&report).is_some();
         settle(&engine)?;
         Ok(((self.clone(), engine), rebuilt))
     }

@@ -62,20 +62,16 @@ fn with<T>(bug: Option<Bug>, run: impl FnOnce() -> T) -> T {
 
 type Story = fn() -> Verdict<()>;
 
-/// What the engine is held to in this folder, each on a small scale; the first that is broken.
-fn broken_promise() -> Option<(&'static str, String)> {
-    let stories: [(&'static str, Story); 9] = [
-        ("first names", first_names),
-        ("in order", in_order),
-        ("snapshot", snapshot),
-        ("crash", crash),
-        ("damage", damage),
-        ("fault", fault),
-        ("sled", sled),
-        ("recovery", recovery),
-        ("fault of the view", fault_of_the_view),
-    ];
-    stories.into_iter().find_map(|(name, story)| found_by(story).map(|broken| (name, broken)))
+/// What the engine is held to in this folder, each on a small scale; the first that is broken. The order is only a matter of
+/// time: what finds the bugs of the log takes long and has nothing to say to those of the view.
+fn broken_promise(bug: Option<Bug>) -> Option<(&'static str, String)> {
+    let quick: [(&str, Story); 3] = [("first names", first_names), ("in order", in_order), ("snapshot", snapshot)];
+    let of_log: [(&str, Story); 3] = [("crash", crash), ("damage", damage), ("fault", fault)];
+    let of_view: [(&str, Story); 3] =
+        [("sled", sled), ("recovery", recovery), ("fault of the view", fault_of_the_view)];
+    let slow = if let Some(Bug::View(_)) = bug { [of_view, of_log] } else { [of_log, of_view] };
+    let mut stories = quick.into_iter().chain(slow.into_iter().flatten());
+    stories.find_map(|(name, story)| found_by(story).map(|broken| (name, broken)))
 }
 
 /// The first operation survives also where the directories above are as new as the log.
@@ -225,15 +221,17 @@ fn every_planted_bug_is_found() {
         options::Planted::FreeAtOnce,
     ]
     .map(Bug::View);
-    assert_eq!(with(None, broken_promise), None);
-    let bugs: Vec<_> = engine.into_iter().chain(log).chain(view).collect();
+    // The sound engine among them: the test has nothing to say if that one is found as well.
+    let bugs: Vec<_> = [None].into_iter().chain(engine.into_iter().chain(log).chain(view).map(Some)).collect();
     let next = AtomicUsize::new(0);
-    let missed = Mutex::new(Vec::new());
+    let wrong = Mutex::new(Vec::new());
     let work = || {
         while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match with(Some(*bug), broken_promise) {
-                Some((story, broken)) => println!("bug={bug:?} found_by={story}: {broken}"),
-                None => missed.lock().push(*bug),
+            let found = with(*bug, || broken_promise(*bug));
+            match (bug, found) {
+                (Some(bug), Some((story, broken))) => println!("bug={bug:?} found_by={story}: {broken}"),
+                (None, None) => {}
+                (_, found) => wrong.lock().push((*bug, found)),
             }
         }
     };
@@ -242,6 +240,6 @@ fn every_planted_bug_is_found() {
             scope.spawn(work);
         }
     });
-    let missed = missed.into_inner();
-    assert!(missed.is_empty(), "seed={SEED} missed={missed:?}");
+    let wrong = wrong.into_inner();
+    assert!(wrong.is_empty(), "seed={SEED} bug and what found it: {wrong:?}");
 }
