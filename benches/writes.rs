@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use kappa_benches::{
     CountingFiles, Rounds, Spread, Stopwatch, cpu_seconds, describe, directory, is_soak, is_wanted, product, say,
@@ -42,6 +43,7 @@ fn main() {
     for in_flight in [16, 64, 256] {
         side_by_side(in_flight, Shape::InFlight, None);
     }
+    slower_disks();
     at_length("burst", 10);
     if is_soak() {
         at_length("sustained", 120);
@@ -66,8 +68,7 @@ struct Database {
 }
 
 impl Database {
-    fn new(place: &Path) -> Self {
-        let files = CountingFiles::default();
+    fn new(place: &Path, files: CountingFiles) -> Self {
         let env = Env { files: Arc::new(files.clone()), ..Env::default() };
         let kappa = Kappa::open_with(place.join("kappa"), &Options::default(), &env).expect("the directory is new");
         let by_price = IndexDefinition { name: "price".into(), field: "price".into(), unique: false };
@@ -146,7 +147,7 @@ impl Database {
 
 fn side_by_side(writers: usize, shape: Shape, goal: Option<f64>) {
     let place = directory(env!("CARGO_TARGET_TMPDIR"));
-    let (database, mut raw) = (Database::new(place.path()), Raw::new(place.path()));
+    let (database, mut raw) = (Database::new(place.path(), CountingFiles::default()), Raw::new(place.path()));
     // One for each way, so that both hold as many products as Kappa does.
     let [mut sqlite, mut shared_sqlite] = ["sqlite", "sqlite-threads"].map(|name| Sqlite::new(place.path(), name));
     let title = match shape {
@@ -203,10 +204,34 @@ fn side_by_side(writers: usize, shape: Shape, goal: Option<f64>) {
     database.kappa.close().expect("the database closes");
 }
 
+/// Disks whose syncs take longer: how much of what they can give do callers get who wait for their answers? No more than
+/// all of them share a sync.
+fn slower_disks() {
+    for (writers, delay) in [(2, 2_000), (16, 400), (16, 2_000), (64, 2_000)] {
+        let place = directory(env!("CARGO_TARGET_TMPDIR"));
+        let files = CountingFiles::slowed(Duration::from_micros(delay));
+        let database = Database::new(place.path(), files);
+        let title = format!("writes: {writers} threads, where a sync takes {delay} us longer");
+        let mut rounds = Rounds::new(title, "products/s");
+        for round in 0..=ROUNDS {
+            let (count, seconds) = database.run(writers, Shape::Threads, ROUND_SECONDS);
+            let groups = database.files.take_groups().len();
+            if round > 0 {
+                rounds.add("kappa", count as f64 / seconds);
+                rounds.add("all callers in each sync", writers as f64 * 1e6 / delay as f64);
+                rounds.add("products in a group", count as f64 / groups as f64);
+            }
+        }
+        rounds.print();
+        rounds.report("kappa", "all callers in each sync");
+        database.kappa.close().expect("the database closes");
+    }
+}
+
 /// 64 writers for so long that checkpoints, and in a long run merges, are part of what is measured.
 fn at_length(name: &str, seconds: usize) {
     let place = directory(env!("CARGO_TARGET_TMPDIR"));
-    let database = Database::new(place.path());
+    let database = Database::new(place.path(), CountingFiles::default());
     let watch = Stopwatch::start();
     let mut per_second = Rounds::new(format!("writes: {name} of {seconds} s, 64 threads"), "products/s, each second");
     let (count, elapsed) = std::thread::scope(|scope| {

@@ -5,6 +5,7 @@ use std::mem::take;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kappa_core::env::files::{File, OpenMode, Space};
 use kappa_core::env::{Files, SystemFiles};
@@ -12,12 +13,21 @@ use kappa_core::env::{Files, SystemFiles};
 /// System files that note how many bytes lay behind each `fdatasync` of a log segment: a bare loop can then
 /// repeat the same groups.
 #[derive(Clone, Debug, Default)]
-pub struct CountingFiles(Arc<Mutex<Vec<usize>>>);
+pub struct CountingFiles {
+    groups: Arc<Mutex<Vec<usize>>>,
+    /// Each sync of a log segment takes so much longer, as on a slower disk.
+    delay: Duration,
+}
 
 impl CountingFiles {
+    /// As the disk is, but for a sync of the log, which takes `delay` longer.
+    pub fn slowed(delay: Duration) -> Self {
+        Self { delay, ..Self::default() }
+    }
+
     /// The bytes of each group since the last call, in order.
     pub fn take_groups(&self) -> Vec<usize> {
-        take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -32,7 +42,8 @@ impl Files for CountingFiles {
         if !is_segment {
             return Ok(file);
         }
-        Ok(Arc::new(CountedFile { file, unsynced: AtomicUsize::new(0), groups: Arc::clone(&self.0) }))
+        let groups = Arc::clone(&self.groups);
+        Ok(Arc::new(CountedFile { file, unsynced: AtomicUsize::new(0), groups, delay: self.delay }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -69,6 +80,7 @@ struct CountedFile {
     file: Arc<dyn File>,
     unsynced: AtomicUsize,
     groups: Arc<Mutex<Vec<usize>>>,
+    delay: Duration,
 }
 
 impl File for CountedFile {
@@ -97,9 +109,13 @@ impl File for CountedFile {
         self.file.write_back(position, length);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "it stands for a slower disk")]
     fn sync_data(&self) -> io::Result<()> {
         let bytes = self.unsynced.swap(0, Ordering::Relaxed);
         self.file.sync_data()?;
+        if !self.delay.is_zero() {
+            std::thread::sleep(self.delay);
+        }
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
         Ok(())
     }

@@ -4,11 +4,15 @@
 //! over the writes that are still on their way, another commits what has been run. While one group is being
 //! synced the next one grows. Two threads take whichever stage is free, and a caller who blocks on an idle
 //! partition does both by itself: waking a thread costs as much as a good part of a sync. Where other processes
-//! write too, one thread runs a group, commits it, and runs it again when a check failed.
+//! write too, one thread runs a group, commits it, and runs it again when a check failed. Callers who come back at once
+//! are waited for a moment before the next group ([`gathering`]).
+
+pub mod gathering;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -23,6 +27,8 @@ use super::reply::give_all;
 use super::source::{GroupReads, LayeredReads};
 use super::transaction::Drawn;
 use super::{Domain, Halt, Shared, Transaction, run_caught};
+
+use gathering::{Habit, Patience};
 
 /// Operations that are run over one snapshot before their results are handed on.
 const MAX_BATCH: usize = 256;
@@ -63,8 +69,9 @@ pub struct Stages<D: Domain> {
     /// Held by whoever runs operations.
     ahead: Mutex<Ahead<D>>,
     staged: Mutex<Staged<D>>,
-    /// A group was taken, or its commit has ended.
+    /// A group was taken or has gathered, or its commit has ended.
     moved: Condvar,
+    patience: Patience,
 }
 
 /// What has been run and waits to be committed.
@@ -75,25 +82,45 @@ struct Staged<D: Domain> {
     bytes: usize,
     /// Somebody commits a group, and goes on until none is staged.
     committing: bool,
+    /// Who commits waits until there are so many completions; 0 while it does not.
+    awaited: usize,
+    /// Nobody comes back any more.
+    closing: bool,
+    habit: Habit,
     /// Moves whenever staged work was thrown away, so that results which rest on it are not staged.
     generation: u64,
     /// The committer panicked.
     fallen: bool,
 }
 
+impl<D: Domain> Staged<D> {
+    fn is_gathered(&self) -> bool {
+        self.completions.len() >= self.awaited || self.bytes >= MAX_GROUP_BYTES
+    }
+}
+
 impl<D: Domain> Stages<D> {
     /// The stages behind the operation `newest`.
-    pub fn new(newest: Sequence) -> Self {
+    pub fn new(newest: Sequence, patience: Patience) -> Self {
         let staged = Staged {
             first: 0,
             records: Vec::new(),
             completions: Vec::new(),
             bytes: 0,
             committing: false,
+            awaited: 0,
+            closing: false,
+            habit: Habit::default(),
             generation: 0,
             fallen: false,
         };
-        Self { ahead: Mutex::new(Ahead::new(newest)), staged: Mutex::new(staged), moved: Condvar::new() }
+        Self { ahead: Mutex::new(Ahead::new(newest)), staged: Mutex::new(staged), moved: Condvar::new(), patience }
+    }
+
+    /// No group waits for anybody from here on.
+    pub fn close(&self) {
+        self.staged.lock().closing = true;
+        self.moved.notify_all();
     }
 
     #[cfg(test)]
@@ -183,7 +210,7 @@ pub fn help<D: Domain>(shared: &Shared<D>) -> bool {
 /// Commits what is still staged and waits until nobody runs or commits any more, also no caller: one who commits a
 /// single group leaves the next to the threads, which have ended when this is called.
 pub fn finish<D: Domain>(shared: &Shared<D>) {
-    let Stages { ahead, staged: place, moved } = &shared.stages;
+    let Stages { ahead, staged: place, moved, .. } = &shared.stages;
     let _nobody_runs = ahead.lock();
     let mut staged = place.lock();
     while !staged.fallen && (staged.committing || !staged.completions.is_empty()) {
@@ -248,6 +275,9 @@ fn run_and_stage<D: Domain>(shared: &Shared<D>, ahead: &mut Ahead<D>, jobs: &mut
     staged.bytes += batch.bytes;
     let run = jobs.drain(..batch.results.len()).zip(batch.results.drain(..));
     staged.completions.extend(run.map(|(job, result)| job.complete(result)));
+    if staged.awaited > 0 && staged.is_gathered() {
+        shared.stages.moved.notify_all();
+    }
     drop(staged);
     ahead.results = batch.results;
 }
@@ -354,20 +384,32 @@ fn commit_staged<D: Domain>(shared: &Shared<D>, groups: usize) {
         drop(staged);
         moved.notify_all();
 
-        let committed = commit(shared, first, records);
+        let (committed, took) = timed(|| commit(shared, first, records));
         staged = place.lock();
-        let finished = match committed {
+        let mut finished = match committed {
             Ok(()) => completions,
             Err(error) => throw_away(&mut staged, completions, &error),
         };
-        let more = !staged.completions.is_empty();
-        if more && group < groups && !staged.fallen {
+        let (waiting, answered) = (staged.completions.len(), finished.len());
+        let goes_on = group < groups && !staged.fallen;
+        let patience = (shared.stages.patience)(took, waiting + answered);
+        if let Some(pause) = patience.filter(|_| goes_on && !staged.closing && staged.habit.gathers()) {
             drop(staged);
-            // The disk has work: whoever runs operations lets the callers go.
-            complete(shared, shared.intake.hand_back(finished));
+            complete(shared, shared.intake.take_answers());
+            complete(shared, std::mem::take(&mut finished));
             staged = place.lock();
+            gather(shared, &mut staged, waiting, answered, pause);
+        } else if goes_on && waiting > 0 {
+            drop(staged);
+            // This thread has the next group: whoever runs operations lets the callers go.
+            finished = shared.intake.hand_back(finished);
+            complete(shared, std::mem::take(&mut finished));
+            staged = place.lock();
+        }
+        if goes_on && !staged.completions.is_empty() {
             continue;
         }
+        let more = !staged.completions.is_empty();
         // Before the answers leave: whoever gets one may find the partition idle.
         staged.committing = false;
         drop(staged);
@@ -378,6 +420,37 @@ fn commit_staged<D: Domain>(shared: &Shared<D>, groups: usize) {
         complete(shared, finished);
         return;
     }
+}
+
+/// Waits until those who were just `answered` have joined those who were `waiting`, but no longer than `patience`.
+#[expect(clippy::disallowed_methods, reason = "what is waited for happens on threads of this machine")]
+fn gather<D: Domain>(
+    shared: &Shared<D>,
+    staged: &mut MutexGuard<'_, Staged<D>>,
+    waiting: usize,
+    answered: usize,
+    patience: Duration,
+) {
+    let until = Instant::now() + patience;
+    staged.awaited = waiting + answered;
+    let mut is_over = false;
+    while !staged.is_gathered() && !staged.fallen && !staged.closing && !is_over {
+        is_over = shared.stages.moved.wait_until(staged, until).timed_out();
+    }
+    let came = staged.completions.len().saturating_sub(waiting);
+    // A group that is full says nothing of who would have come.
+    if is_over || came >= answered {
+        staged.habit.note(came, answered);
+    }
+    staged.awaited = 0;
+}
+
+/// What `work` gives, and how long it took.
+#[expect(clippy::disallowed_methods, reason = "how long a disk takes is not a database's time")]
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = Instant::now();
+    let done = work();
+    (done, begun.elapsed())
 }
 
 fn commit<D: Domain>(shared: &Shared<D>, first: Sequence, records: Vec<Record>) -> Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! Operations here are closures over a transaction, so that each case says exactly what it reads and writes.
 
+mod gathering;
 mod refusals;
 
 use std::sync::Arc;

@@ -178,6 +178,11 @@ impl<D: Domain> Intake<D> {
         late
     }
 
+    /// Answers that were left to the next who waits for work, and that nobody has taken yet.
+    pub fn take_answers(&self) -> Vec<Completion<D>> {
+        std::mem::take(&mut self.state.lock().answers)
+    }
+
     /// Gives the room of durable (or failed) jobs back.
     pub fn release(&self, bytes: usize) {
         self.state.lock().bytes -= bytes;

@@ -29,6 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executor::{Coming, Pending, block_on};
 
 use committer::Stages;
+use committer::gathering::{self, Patience};
 use intake::{Intake, Job};
 use layers::Layers;
 use reply::{Bell, Reply};
@@ -97,6 +98,10 @@ impl<D: Domain> Partition<D> {
     /// # Errors
     /// `Unavailable` when the system gives no thread.
     pub fn start(engine: Arc<dyn Engine>, domain: D, env: &Env, limits: Limits) -> Result<Self> {
+        Self::start_with(engine, domain, env, limits, gathering::patience)
+    }
+
+    fn start_with(engine: Arc<dyn Engine>, domain: D, env: &Env, limits: Limits, patience: Patience) -> Result<Self> {
         let (newest, time) = engine.newest();
         let time = EngineTime::new(Arc::clone(&env.clock), time);
         let shared = Arc::new(Shared {
@@ -104,7 +109,7 @@ impl<D: Domain> Partition<D> {
             domain,
             time,
             intake: Intake::new(limits.intake_bytes, Arc::clone(&env.entropy)),
-            stages: Stages::new(newest),
+            stages: Stages::new(newest, patience),
             generation: env::generation(),
             committed: Event::new(),
         });
@@ -198,7 +203,7 @@ impl<D: Domain> Partition<D> {
     /// # Errors
     /// What the engine's close answers.
     pub fn close(&self, within: Duration) -> Result<()> {
-        self.shared.intake.close();
+        self.shared.close();
         for thread in self.threads.lock().drain(..) {
             // A committer that panicked has told its callers, see `committer::Fallen`.
             let _ = thread.join();
@@ -215,7 +220,7 @@ impl<D: Domain> Drop for Partition<D> {
         if self.shared.is_inherited() {
             return;
         }
-        self.shared.intake.close();
+        self.shared.close();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
@@ -238,6 +243,12 @@ enum Receiver<T> {
 }
 
 impl<D: Domain> Shared<D> {
+    /// Takes nothing more in, and waits for nobody who might come.
+    fn close(&self) {
+        self.intake.close();
+        self.stages.close();
+    }
+
     /// Whether this is a forked child of the process that opened the partition: what it shares with threads that are
     /// not here must not be touched, least of all the files.
     fn is_inherited(&self) -> bool {
