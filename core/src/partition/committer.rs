@@ -3,9 +3,9 @@
 //! Where this process alone writes, the work has two stages that run side by side: one thread runs operations
 //! over the writes that are still on their way, another commits what has been run. While one group is being
 //! synced the next one grows. Two threads take whichever stage is free, and a caller who blocks on an idle
-//! partition does both by itself: waking a thread costs as much as a good part of a sync. Where other processes
-//! write too, one thread runs a group, commits it, and runs it again when a check failed. Callers who come back at once
-//! are waited for a moment before the next group ([`gathering`]).
+//! partition does both by itself: waking a thread costs as much as a good part of a sync. Callers who come back at
+//! once are waited for a moment before the next group ([`gathering`]). Where other processes write too, one thread
+//! runs a group, commits it, and runs it again when a check failed.
 
 pub mod gathering;
 
@@ -69,7 +69,7 @@ pub struct Stages<D: Domain> {
     /// Held by whoever runs operations.
     ahead: Mutex<Ahead<D>>,
     staged: Mutex<Staged<D>>,
-    /// A group was taken or has gathered, or its commit has ended.
+    /// A group was taken or has gathered, its commit has ended, or nobody comes any more.
     moved: Condvar,
     patience: Patience,
 }
@@ -386,6 +386,7 @@ fn commit_staged<D: Domain>(shared: &Shared<D>, groups: usize) {
 
         let (committed, took) = timed(|| commit(shared, first, records));
         staged = place.lock();
+        let is_durable = committed.is_ok();
         let mut finished = match committed {
             Ok(()) => completions,
             Err(error) => throw_away(&mut staged, completions, &error),
@@ -393,7 +394,7 @@ fn commit_staged<D: Domain>(shared: &Shared<D>, groups: usize) {
         let (waiting, answered) = (staged.completions.len(), finished.len());
         let goes_on = group < groups && !staged.fallen;
         let patience = (shared.stages.patience)(took, waiting + answered);
-        if let Some(pause) = patience.filter(|_| goes_on && !staged.closing && staged.habit.gathers()) {
+        if let Some(pause) = patience.filter(|_| goes_on && is_durable && !staged.closing && staged.habit.gathers()) {
             drop(staged);
             complete(shared, shared.intake.take_answers());
             complete(shared, std::mem::take(&mut finished));
@@ -422,7 +423,7 @@ fn commit_staged<D: Domain>(shared: &Shared<D>, groups: usize) {
     }
 }
 
-/// Waits until those who were just `answered` have joined those who were `waiting`, but no longer than `patience`.
+/// Waits until as many as were just `answered` have joined those who were `waiting`, but no longer than `patience`.
 #[expect(clippy::disallowed_methods, reason = "what is waited for happens on threads of this machine")]
 fn gather<D: Domain>(
     shared: &Shared<D>,

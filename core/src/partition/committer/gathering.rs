@@ -40,7 +40,7 @@ impl Habit {
         due
     }
 
-    /// So many of those who were answered came back during the pause.
+    /// So many were answered, and so many came until the pause was over.
     pub fn note(&mut self, came: usize, answered: usize) {
         // Where many think before they call again, the pause costs the others more than it saves.
         let paid = 8 * came >= 7 * answered;

@@ -12,14 +12,14 @@ use crate::engine::memory::MemoryEngine;
 use crate::env::Env;
 use crate::error::ErrorKind;
 use crate::partition::Partition;
+use crate::partition::committer::gathering::Patience;
 
 const CALLERS: usize = 4;
 const LONG: Duration = Duration::from_secs(30);
 
-/// A partition that waits for callers whatever a commit takes, and longer than a test may.
-fn patient(before_commit: impl Fn(&Group) + Send + Sync + 'static) -> Partition<Closures> {
+/// A partition that waits for callers whatever a commit takes.
+fn patient(patience: Patience, before_commit: impl Fn(&Group) + Send + Sync + 'static) -> Partition<Closures> {
     let engine = Watched { engine: MemoryEngine::default(), before_commit: Box::new(before_commit) };
-    let patience = |_, callers| (callers > 1).then_some(2 * LONG);
     Partition::start_with(Arc::new(engine), Closures, &Env::default(), LIMITS, patience).expect("threads are given")
 }
 
@@ -28,7 +28,8 @@ fn patient(before_commit: impl Fn(&Group) + Send + Sync + 'static) -> Partition<
 fn callers_who_come_back_share_each_group() {
     let (begun, groups) = mpsc::channel();
     let begun = Mutex::new(begun);
-    let partition = patient(move |group: &Group| {
+    let patience = |_, callers| (callers > 1).then_some(2 * LONG);
+    let partition = patient(patience, move |group: &Group| {
         let _ = begun.lock().send(group.records.len());
     });
     std::thread::scope(|scope| {
@@ -53,7 +54,8 @@ fn callers_who_come_back_share_each_group() {
 /// The answers leave before the pause, and a close ends it: neither may wait for callers who do not come.
 #[test]
 fn nobody_waits_for_callers_who_stay_away() {
-    let partition = patient(|_| {});
+    // Longer than the close may take. The answers may take longer: who is held back may be waited for before they are committed.
+    let partition = patient(|_, callers| (callers > 1).then_some(LONG / 2), |_| {});
     let (release, held) = hold(&partition);
     let pending: Vec<_> = (0..CALLERS).map(|_| submit(&partition, put("a", "b")).start()).collect();
     release.send(()).expect("it is held");
@@ -66,6 +68,6 @@ fn nobody_waits_for_callers_who_stay_away() {
             partition.close(LONG).expect("it closes");
             let _ = closed.send(());
         });
-        is_closed.recv_timeout(LONG).expect("the close waits for nobody");
+        is_closed.recv_timeout(LONG / 4).expect("the close waits for nobody");
     });
 }
